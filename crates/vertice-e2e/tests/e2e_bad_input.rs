@@ -1,0 +1,228 @@
+//! What a person reads when what they wrote cannot work. Each text is a snapshot.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{BUCKET, RUN, SOON, Stage};
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+use vertice_e2e::backup::{ended, judged, run_now, verticebackup, verticerestore};
+use vertice_e2e::kubectl::condition;
+use vertice_e2e::shop;
+
+/// `reason: message` of a condition, without the namespace, which differs from run to run.
+fn told(stage: &Stage, object: &Value, r#type: &str) -> String {
+    let condition = condition(object, r#type).unwrap_or_else(|| panic!("no {type} in {}", object["status"]));
+    let text = format!(
+        "{}={} {}: {}",
+        r#type,
+        condition["status"].as_str().unwrap(),
+        condition["reason"].as_str().unwrap(),
+        condition["message"].as_str().unwrap()
+    );
+    text.replace(&stage.namespace, "NAMESPACE")
+}
+
+/// Applies a VerticeBackup that the API server accepts and the operator refuses.
+async fn refused_by_the_operator(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut backup = verticebackup(&stage.namespace, name, "db", BUCKET);
+    change(&mut backup["spec"]);
+    stage.apply(&backup).await;
+    let object = format!("verticebackup/{name}");
+    let found = judged(&stage.harness.kubectl, &stage.namespace, &object, SOON).await.unwrap();
+    assert!(found["status"]["nextBackup"].is_null());
+    told(stage, &found, "Ready")
+}
+
+/// Applies a VerticeBackup whose runs fail, runs it by hand, and returns what status and command line say.
+async fn fails_when_run(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut backup = verticebackup(&stage.namespace, name, "db", BUCKET);
+    change(&mut backup["spec"]);
+    stage.apply(&backup).await;
+    let (kubectl, namespace) = (&stage.harness.kubectl, &stage.namespace);
+    judged(kubectl, namespace, &format!("verticebackup/{name}"), SOON).await.unwrap();
+    let run = run_now(&stage.harness, namespace, name).await.unwrap();
+    assert_eq!(run.code, Some(1), "{}", run.text);
+    let found = kubectl
+        .wait("the failure is told", SOON, &["-n", namespace, "get", "verticebackup", name], |found| {
+            (condition(found, "BackupHealthy")?["status"] == "False").then(|| found.clone())
+        })
+        .await
+        .unwrap();
+    assert_eq!(found["status"]["lastBackup"]["status"], "Failed");
+    assert_eq!(found["status"]["totals"]["failed"], 1);
+    assert!(found["status"]["lastSuccess"].is_null());
+    let text = told(stage, &found, "BackupHealthy");
+    let message = condition(&found, "BackupHealthy").unwrap()["message"].as_str().unwrap();
+    assert!(run.text.contains(message), "the command line says otherwise: {}", run.text);
+    text
+}
+
+#[tokio::test]
+async fn specs_that_cannot_work_are_told_before_any_run() {
+    let stage = Stage::set("specs").await;
+    let cron = refused_by_the_operator(&stage, "cron", |spec| spec["schedule"] = json!("61 2 * * *")).await;
+    assert_snapshot!("invalid_cron", cron);
+    let zone =
+        refused_by_the_operator(&stage, "zone", |spec| spec["timeZone"] = json!("Europe/Zürich")).await;
+    assert_snapshot!("invalid_zone", zone);
+    let target =
+        refused_by_the_operator(&stage, "target", |spec| spec["target"]["name"] = json!("dbb")).await;
+    assert_snapshot!("target_missing", target);
+
+    let mut backup = verticebackup(&stage.namespace, "duration", "db", BUCKET);
+    backup["spec"]["timeout"] = json!("2 hours");
+    let refusal = stage.harness.kubectl.apply(&stage.namespace, &backup.to_string()).await.unwrap_err();
+    assert_snapshot!("invalid_duration", refusal.to_string().rsplit_once("-f -: ").unwrap().1);
+    backup["spec"]["timeout"] = json!("2h");
+    backup["spec"]["retention"] = json!({"days": 3});
+    let refusal = stage.harness.kubectl.apply(&stage.namespace, &backup.to_string()).await.unwrap_err();
+    assert_snapshot!("unknown_field", refusal.to_string().rsplit_once("-f -: ").unwrap().1);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_target_that_appears_later_is_found() {
+    let stage = Stage::set("later").await;
+    let text = refused_by_the_operator(&stage, "later", |spec| spec["target"]["name"] = json!("db2")).await;
+    assert!(text.contains("TargetNotFound"), "{text}");
+    let kubectl = &stage.harness.kubectl;
+    let mut service = stage.get("service/db").await;
+    service["metadata"] = json!({"name": "db2"});
+    service["spec"] = json!({"selector": service["spec"]["selector"], "ports": service["spec"]["ports"]});
+    stage.apply(&service).await;
+    kubectl
+        .wait("Ready", SOON, &["-n", &stage.namespace, "get", "verticebackup", "later"], |found| {
+            (condition(found, "Ready")?["status"] == "True").then_some(())
+        })
+        .await
+        .unwrap();
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_or_read_is_told() {
+    let stage = Stage::set("database").await;
+    let secrets = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong-password"}, "stringData": {"username": "postgres", "password": "guess"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "no-password"}, "stringData": {"username": "postgres"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nobody"}, "stringData": {"username": "nobody", "password": "guess"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nothing-behind"}, "spec": {"ports": [{"name": "postgres", "port": 5432}]}},
+    ]});
+    stage.apply(&secrets).await;
+    shop::fill(&stage.server, 200).await.unwrap();
+    stage.server.sql("postgres", "CREATE ROLE nobody LOGIN PASSWORD 'guess'").await.unwrap();
+    let image = stage.harness.images.postgres.clone();
+
+    let text =
+        fails_when_run(&stage, "missing", |spec| spec["target"]["credentials"] = json!("absent")).await;
+    assert_snapshot!("secret_missing", text);
+    let text =
+        fails_when_run(&stage, "key", |spec| spec["target"]["credentials"] = json!("no-password")).await;
+    assert_snapshot!("secret_key_missing", text);
+    let text =
+        fails_when_run(&stage, "password", |spec| spec["target"]["credentials"] = json!("wrong-password"))
+            .await;
+    assert_snapshot!("wrong_password", text);
+    let text =
+        fails_when_run(&stage, "permission", |spec| spec["target"]["credentials"] = json!("nobody")).await;
+    assert_snapshot!("no_permission_in_the_database", text);
+    let text =
+        fails_when_run(&stage, "unknown", |spec| spec["target"]["databases"] = json!(["shop", "shoop"]))
+            .await;
+    assert_snapshot!("database_missing", text);
+    let (host, tools) = (format!("nothing-behind.{}.svc", stage.namespace), image.clone());
+    let text = fails_when_run(&stage, "unreachable", |spec| {
+        spec["target"] =
+            json!({"type": "postgresql", "name": "db", "credentials": "db", "host": host, "image": tools});
+    })
+    .await;
+    assert_snapshot!("host_unreachable", text);
+    let host = format!("no-such-host.{}.svc", stage.namespace);
+    let text = fails_when_run(&stage, "unresolvable", |spec| {
+        spec["target"] =
+            json!({"type": "postgresql", "name": "db", "credentials": "db", "host": host, "image": image});
+    })
+    .await;
+    assert_snapshot!("host_not_found", text);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_or_written_is_told() {
+    let stage = Stage::set("store").await;
+    let secrets = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong-key"}, "stringData": {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "guess"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nothing-behind"}, "spec": {"ports": [{"name": "s3", "port": 7070}]}},
+    ]});
+    stage.apply(&secrets).await;
+    let text = fails_when_run(&stage, "bucket", |spec| spec["storage"]["bucket"] = json!("backup")).await;
+    assert_snapshot!("bucket_missing", text);
+    let text =
+        fails_when_run(&stage, "key", |spec| spec["storage"]["credentials"] = json!("wrong-key")).await;
+    assert_snapshot!("no_permission_in_the_store", text);
+    let text =
+        fails_when_run(&stage, "secret", |spec| spec["storage"]["credentials"] = json!("absent")).await;
+    assert_snapshot!("storage_secret_missing", text);
+    let endpoint = format!("http://nothing-behind.{}.svc:7070", stage.namespace);
+    let text =
+        fails_when_run(&stage, "unreachable", |spec| spec["storage"]["endpoint"] = json!(endpoint)).await;
+    assert_snapshot!("store_unreachable", text);
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_prefix_of_another_backup_is_not_written_to() {
+    let stage = Stage::set("owner").await;
+    stage.apply(&verticebackup(&stage.namespace, "first", "db", BUCKET)).await;
+    judged(&stage.harness.kubectl, &stage.namespace, "verticebackup/first", SOON).await.unwrap();
+    let run = run_now(&stage.harness, &stage.namespace, "first").await.unwrap();
+    assert_eq!(run.code, Some(0), "{}", run.text);
+    let prefix = format!("{}/first", stage.namespace);
+    let text = fails_when_run(&stage, "second", |spec| spec["storage"]["prefix"] = json!(prefix)).await;
+    let (before, after) = text.split_once("of cluster ").unwrap();
+    let uid_length = 36;
+    assert_snapshot!("prefix_not_ours", format!("{before}of cluster UID{}", &after[uid_length..]));
+    stage.strike().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_work_changes_nothing_and_says_why() {
+    let stage = Stage::set("restore").await;
+    let (kubectl, namespace) = (&stage.harness.kubectl, &stage.namespace);
+    stage.apply(&verticebackup(namespace, "shop", "db", BUCKET)).await;
+    judged(kubectl, namespace, "verticebackup/shop", SOON).await.unwrap();
+
+    stage.apply(&verticerestore("too-early", "shop")).await;
+    let found = ended(kubectl, namespace, "too-early", RUN).await.unwrap();
+    assert_snapshot!("nothing_to_restore", told(&stage, &found, "Complete"));
+
+    stage.apply(&verticerestore("no-backup", "shopp")).await;
+    let found = judged(kubectl, namespace, "verticerestore/no-backup", SOON).await.unwrap();
+    assert_snapshot!("backup_missing", told(&stage, &found, "Ready"));
+
+    shop::fill(&stage.server, 200).await.unwrap();
+    let run = run_now(&stage.harness, namespace, "shop").await.unwrap();
+    assert_eq!(run.code, Some(0), "{}", run.text);
+    let before = stage.server.fingerprint(shop::DATABASE).await.unwrap();
+    stage.apply(&verticerestore("over-live", "shop")).await;
+    let found = ended(kubectl, namespace, "over-live", RUN).await.unwrap();
+    assert_eq!(found["status"]["phase"], "Failed");
+    assert_snapshot!("target_not_empty", told(&stage, &found, "Complete"));
+    assert_eq!(stage.server.fingerprint(shop::DATABASE).await.unwrap(), before);
+
+    let mut changed = verticerestore("over-live", "shop");
+    changed["spec"]["overwrite"] = json!(true);
+    let refusal = kubectl.apply(namespace, &changed.to_string()).await.unwrap_err();
+    assert_snapshot!("restore_is_immutable", refusal.to_string().rsplit_once("-f -: ").unwrap().1);
+
+    stage.server.sql("shop", "DROP TABLE order_lines").await.unwrap();
+    changed["metadata"]["name"] = json!("over-live-again");
+    stage.apply(&changed).await;
+    let found = ended(kubectl, namespace, "over-live-again", RUN).await.unwrap();
+    assert_eq!(found["status"]["phase"], "Succeeded", "{}", found["status"]);
+    assert_eq!(stage.server.fingerprint(shop::DATABASE).await.unwrap(), before);
+    assert_eq!(stage.server.databases().await.unwrap(), ["postgres", "shop"]);
+    stage.strike().await;
+}
