@@ -94,3 +94,6 @@ echo 'create_main_cluster = false' > "$1/etc/postgresql-common/createcluster.con
         "/usr/share/zoneinfo/posix",
     ],
 };
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::ledger::Work::{Cached, Cold};
 use crate::report::Reporter;
 
 struct Here {
@@ -118,7 +119,6 @@ fn changed_content_has_another_name_and_unchanged_content_is_not_made_again() {
     assert!(one.reference.starts_with("registry.local/try:"), "{}", one.reference);
     assert_eq!(one.reference.rsplit(':').next().unwrap().len(), 12);
 
-    use crate::ledger::Work::{Cached, Cold};
     let work: Vec<_> = here.ledger.entries().unwrap().into_iter().map(|entry| entry.work).collect();
     assert_eq!(work, [Cold, Cached, Cold]);
 }

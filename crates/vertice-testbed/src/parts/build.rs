@@ -1,5 +1,6 @@
 //! Runs `go build` and puts the result in place.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -58,7 +59,7 @@ fn linker_flags(recipe: &Recipe, version: Option<&str>) -> String {
     let mut flags = "-s -w".to_owned();
     for (variable, template) in recipe.variables {
         let value = key::expand(template, version.unwrap_or_default());
-        flags.push_str(&format!(" -X {variable}={value}"));
+        let _ = write!(flags, " -X {variable}={value}"); // a string takes all
     }
     flags
 }

@@ -199,7 +199,7 @@ static COREDNS: Recipe = Recipe {
 
 static METRICS_SERVER: Recipe = Recipe {
     module: "metrics-server",
-    what: "the resource metrics API; about 90 s the first time",
+    what: "the resource metrics API; about 2 min the first time",
     packages: &["sigs.k8s.io/metrics-server/cmd/metrics-server"],
     programs: &["metrics-server"],
     pin: Some("sigs.k8s.io/metrics-server"),
@@ -212,7 +212,7 @@ static METRICS_SERVER: Recipe = Recipe {
 
 static HELM: Recipe = Recipe {
     module: "helm",
-    what: "helm; about 90 s the first time",
+    what: "helm; about 2 min the first time",
     packages: &["helm.sh/helm/v4/cmd/helm"],
     programs: &["helm"],
     pin: Some("helm.sh/helm/v4"),
