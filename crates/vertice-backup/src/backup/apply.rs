@@ -1,0 +1,45 @@
+//! Puts a plan in force: the CronJob, then the status, then the events.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::CronJob;
+use kube::{Api, Resource as _, ResourceExt as _};
+use vertice_api::vertice_io::VerticeBackup;
+use vertice_controller::apply::ApplyError;
+use vertice_controller::conditions::{self, READY};
+use vertice_controller::run::Context;
+
+use super::observe::Observed;
+use super::plan::Plan;
+use crate::events;
+use crate::refusal::{Refusal, refusal};
+
+/// Carries `plan` out. Returns when to look again.
+pub(super) async fn apply(
+    context: &Context,
+    observed: &Observed,
+    mut plan: Plan,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ApplyError> {
+    let backup = observed.backup.as_ref();
+    let namespace = backup.namespace().unwrap_or_default();
+    if let Some(wanted) = plan.cronjob.take() {
+        let live = observed.cronjob.as_ref().map(|cronjob| &cronjob.metadata);
+        let api = Api::<CronJob>::namespaced(context.client.clone(), &namespace);
+        if let Err(error) = context.applier.apply(&api, backup, &wanted, live).await {
+            let Refusal { reason, message, retry_at } = refusal(error, live.is_some(), now)?;
+            let told = backup.status.as_ref().is_some_and(|status| {
+                conditions::find(&status.conditions, READY)
+                    .is_some_and(|ready| ready.reason == reason && ready.message == message)
+            });
+            plan.refuse(reason, message, told);
+            plan.requeue_at = Some(plan.requeue_at.map_or(retry_at, |at| at.min(retry_at)));
+        }
+    }
+    let Plan { cronjob: _, draft, events: news, requeue_at } = plan;
+    let before = backup.status.clone().unwrap_or_default();
+    let after = draft.finish(&before, backup.metadata.generation, now);
+    let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
+    context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
+    events::tell(&context.events, &backup.object_ref(&()), news).await;
+    Ok(requeue_at)
+}

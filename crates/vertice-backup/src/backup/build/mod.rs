@@ -1,0 +1,5 @@
+//! What a VerticeBackup is made into.
+
+mod cronjob;
+
+pub(super) use cronjob::{Force, cronjob};

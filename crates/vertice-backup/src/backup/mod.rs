@@ -1,0 +1,15 @@
+//! VerticeBackup: a CronJob, and the truth about its runs.
+
+mod apply;
+mod build;
+mod controller;
+mod history;
+mod metrics;
+mod observe;
+mod plan;
+mod status;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub(crate) use controller::controller;

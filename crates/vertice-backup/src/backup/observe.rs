@@ -1,0 +1,95 @@
+//! Reads, once, all that a decision about a VerticeBackup needs: from caches, and from the API server where a cache may be behind
+//! and a wrong decision would be final.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt as _};
+use vertice_api::vertice_io::{BackupRun, RunStatus, VerticeBackup};
+
+use crate::live::{self, ReadError};
+use crate::names;
+use crate::run::{self, Attempt};
+use crate::target::Candidates;
+
+/// The caches.
+#[derive(Clone, Debug)]
+pub(super) struct Caches {
+    pub(super) cronjobs: Store<CronJob>,
+    pub(super) jobs: Store<Job>,
+    pub(super) pods: Store<Pod>,
+}
+
+/// Everything that a plan is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Observed {
+    pub(super) backup: Arc<VerticeBackup>,
+    /// The CronJob of that name, whoever made it.
+    pub(super) cronjob: Option<CronJob>,
+    /// The Jobs of this very VerticeBackup (not of an earlier one of the same name), with their pods.
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) candidates: Candidates,
+    /// UID of the cluster's `kube-system` namespace.
+    pub(super) cluster: String,
+    pub(super) agent_image: String,
+}
+
+/// Reads it all.
+pub(super) async fn observe(
+    client: &Client,
+    caches: &Caches,
+    backup: Arc<VerticeBackup>,
+    cluster: String,
+    agent_image: String,
+) -> Result<Observed, ReadError> {
+    let namespace = backup.namespace().unwrap_or_default();
+    let cronjob = ObjectRef::new(&names::cronjob(&backup.name_any())).within(&namespace);
+    let cronjob = caches.cronjobs.get(&cronjob).map(|cronjob| CronJob::clone(&cronjob));
+    let candidates = match backup.spec.target.host {
+        Some(_) => Candidates::default(),
+        None => live::candidates(client, &namespace).await?,
+    };
+    let attempts = attempts(client, caches, &backup, &namespace).await?;
+    Ok(Observed { backup, cronjob, attempts, candidates, cluster, agent_image })
+}
+
+async fn attempts(
+    client: &Client,
+    caches: &Caches,
+    backup: &VerticeBackup,
+    namespace: &str,
+) -> Result<Vec<Attempt>, ReadError> {
+    let uid = backup.uid().unwrap_or_default();
+    let ours = |job: &Job| {
+        job.namespace().as_deref() == Some(namespace)
+            && job.labels().get(names::OWNER_UID_LABEL) == Some(&uid)
+    };
+    let mut jobs: Vec<Job> =
+        caches.jobs.state().iter().filter(|job| ours(job)).map(|job| Job::clone(job)).collect();
+    if let Some(missing) = missing_run(backup, &jobs) {
+        // Before a run is called lost, the API server is asked: the cache may be behind.
+        let found = live::job(client, namespace, &missing.job).await?;
+        jobs.extend(found.filter(|job| job.uid().as_ref() == Some(&missing.job_uid)));
+    }
+    jobs.sort_by_key(|job| (job.metadata.creation_timestamp.as_ref().map(|time| time.0), job.name_any()));
+    let history = backup.status.as_ref().map(|status| &status.history[..]).unwrap_or_default();
+    let mut attempts = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let counted = history.iter().any(|entry| Some(&entry.job_uid) == job.uid().as_ref());
+        let mut pods = live::pods_of(&caches.pods, &job);
+        if run::is_settled(&job) && !counted && !run::has_report(&pods) {
+            pods = live::pods(client, namespace, &job).await?;
+        }
+        attempts.push(Attempt { job, pods });
+    }
+    Ok(attempts)
+}
+
+/// The run that the status calls running and that the cache does not have.
+fn missing_run<'a>(backup: &'a VerticeBackup, jobs: &[Job]) -> Option<&'a BackupRun> {
+    let last = backup.status.as_ref()?.last_backup.as_ref()?;
+    let known = jobs.iter().any(|job| job.uid().as_ref() == Some(&last.job_uid));
+    (last.status == RunStatus::Running && !known).then_some(last)
+}

@@ -1,0 +1,209 @@
+//! All decisions about a VerticeBackup: pure, from what was observed and the time.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::CronJob;
+use kube::ResourceExt as _;
+use snafu::{ResultExt as _, Snafu};
+use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackupStatus};
+use vertice_catalog::report::FailureReason;
+use vertice_controller::conditions::{self, READY, Status, Wanted};
+use vertice_controller::cron::{Schedule, firing};
+
+use super::build::{Force, cronjob};
+use super::history::{Ledger, record};
+use super::observe::Observed;
+use super::status::{Draft, HEALTHY};
+use super::validate::{ValidatedBackup, validate};
+use crate::events::PlannedEvent;
+use crate::fields;
+use crate::names;
+use crate::run::{self, Run, RunState};
+
+/// How late the first firing of a schedule that was just changed or resumed may be.
+const FIRST_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
+
+/// What to do about one VerticeBackup.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// What is to be there; none while the spec cannot be put in force (what is there already stays).
+    pub(super) cronjob: Option<CronJob>,
+    /// What the status is to say.
+    pub(super) draft: Draft,
+    /// What to tell once the status says it.
+    pub(super) events: Vec<PlannedEvent>,
+    /// When to look again though nothing happens.
+    pub(super) requeue_at: Option<Timestamp>,
+}
+
+/// A plan could not be made.
+#[derive(Debug, Snafu)]
+pub(crate) enum PlanError {
+    #[snafu(display("the task of VerticeBackup {name} cannot be written as JSON"))]
+    Task { name: String, source: serde_json::Error },
+}
+
+/// Decides.
+pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanError> {
+    let backup = &observed.backup;
+    let before = backup.status.clone().unwrap_or_default();
+    let waited = conditions::find(&before.conditions, HEALTHY)
+        .filter(|condition| condition.reason == FailureReason::PodNotStarted.as_str())
+        .map(|condition| condition.message.clone());
+    let runs: Vec<Run> = observed
+        .attempts
+        .iter()
+        .map(|attempt| {
+            let last =
+                before.last_backup.as_ref().filter(|last| Some(&last.job_uid) == attempt.job.uid().as_ref());
+            let running = last.is_some_and(|last| last.status == RunStatus::Running);
+            run::judge(attempt, waited.as_deref().filter(|_| running), now)
+        })
+        .collect();
+    let ledger = record(&before, &runs, now);
+    let valid = validate(observed, now);
+    let (wanted, guard_ends) = match &valid {
+        Ok(valid) => {
+            let force = force(observed, &before, valid, now);
+            let wanted =
+                cronjob(backup, valid, force.as_ref().map(|(force, _)| force), &observed.agent_image);
+            (Some(wanted.context(TaskSnafu { name: backup.name_any() })?), force.map(|(_, ends)| ends))
+        }
+        Err(_) => (None, None),
+    };
+    let next = next_firing(observed, wanted.as_ref(), now);
+    let ready = match &valid {
+        Err(invalid) => Wanted::ready(false, invalid.reason(), invalid.to_string()),
+        Ok(valid) if valid.suspend => Wanted::ready(
+            true,
+            "Suspended",
+            "spec.suspend is true: no scheduled run starts, manual ones work",
+        ),
+        Ok(valid) => {
+            let text = format!("runs at {:?} in time zone {}", valid.schedule_text, valid.zone);
+            Wanted::ready(true, "Scheduled", text)
+        }
+    };
+    let patience = observed.attempts.iter().zip(&runs).filter(|(_, run)| run.ended().is_none());
+    let patience = patience.filter_map(|(attempt, run)| run::patience_ends(attempt, run.started, now));
+    let requeue_at = patience.chain(next).chain(guard_ends).min();
+    let location =
+        fields::location(&backup.spec.storage, &backup.namespace().unwrap_or_default(), &backup.name_any());
+    let draft = Draft {
+        healthy: healthy(&runs, &ledger),
+        phase: phase(&ready, backup.spec.suspend, &ledger, &runs),
+        ready,
+        ledger,
+        next_backup: next,
+        location: location.url(),
+    };
+    let events = events(&before, &draft);
+    Ok(Plan { cronjob: wanted, draft, events, requeue_at })
+}
+
+/// The instant at which the CronJob fires next: the one that is wanted, or, while the spec is invalid, the one that is there.
+fn next_firing(observed: &Observed, wanted: Option<&CronJob>, now: Timestamp) -> Option<Timestamp> {
+    let live = observed.cronjob.as_ref();
+    let spec = &wanted.or(live)?.spec;
+    if spec.suspend == Some(true) {
+        return None;
+    }
+    let schedule = Schedule::parse(&spec.schedule, spec.time_zone.as_deref().unwrap_or("Etc/UTC")).ok()?;
+    let created = live.and_then(|live| live.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0);
+    let last =
+        live.and_then(|live| live.status.as_ref()).and_then(|status| status.last_schedule_time.as_ref());
+    firing::next(&schedule, created, last.map(|time| time.0), now)
+}
+
+/// A schedule that was changed or resumed begins now. Left alone, the CronJob controller would catch up at once on the last firing
+/// that the new schedule would have had, or that fell into the pause. So until its first firing a late one is not started.
+fn force(
+    observed: &Observed,
+    before: &VerticeBackupStatus,
+    valid: &ValidatedBackup,
+    now: Timestamp,
+) -> Option<(Force, Timestamp)> {
+    let live = observed.cronjob.as_ref().filter(|_| !valid.suspend)?;
+    let differs =
+        live.spec.schedule != valid.schedule_text || live.spec.time_zone.as_ref() != Some(&valid.zone);
+    let resumed = live.spec.suspend == Some(true);
+    // Otherwise it is someone else who changed the CronJob, and that is set right.
+    let ours = before.observed_generation != observed.backup.metadata.generation
+        || !conditions::is_true(&before.conditions, READY);
+    let since = if ours && (differs || resumed) {
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
+    } else {
+        live.annotations().get(names::IN_FORCE_SINCE_ANNOTATION)?.parse().ok()?
+    };
+    let first = valid.schedule.next_after(since)?;
+    let ends = first.checked_add(FIRST_DEADLINE).ok()?;
+    (now < ends).then_some((Force { since, deadline: FIRST_DEADLINE.as_secs() }, ends))
+}
+
+fn healthy(runs: &[Run], ledger: &Ledger) -> Wanted {
+    let stuck = runs.iter().rev().find_map(|run| match &run.state {
+        RunState::Running { waiting } => waiting.clone(),
+        RunState::Succeeded { .. } | RunState::Failed { .. } => None,
+    });
+    if let Some(waiting) = stuck {
+        return Wanted::new(HEALTHY, false, FailureReason::PodNotStarted.as_str(), waiting);
+    }
+    let Some(last) = &ledger.last_ended else {
+        return Wanted::new(HEALTHY, Status::Unknown, "NoBackupYet", "no run has ended yet");
+    };
+    let message = last.message.clone();
+    if last.status == RunStatus::Success {
+        return Wanted::new(HEALTHY, true, "BackupSucceeded", message.unwrap_or_else(|| summary(last)));
+    }
+    let reason = last.reason.clone().unwrap_or_else(|| FailureReason::NoReport.as_str());
+    Wanted::new(HEALTHY, false, reason, message.unwrap_or_default())
+}
+
+/// `backup 20261121T020000Z-3f9a1c: 1.2GB in 5m32s`
+fn summary(run: &vertice_api::vertice_io::BackupRun) -> String {
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let (id, size, took) = (or_unknown(&run.backup_id), or_unknown(&run.size), or_unknown(&run.duration));
+    format!("backup {id}: {size} in {took}")
+}
+
+fn phase(ready: &Wanted, suspended: bool, ledger: &Ledger, runs: &[Run]) -> BackupPhase {
+    if ready.status != Status::True {
+        BackupPhase::Pending
+    } else if runs.iter().any(|run| run.ended().is_none()) {
+        BackupPhase::Running
+    } else if suspended {
+        BackupPhase::Suspended
+    } else if ledger.last_ended.as_ref().is_some_and(|run| run.status == RunStatus::Failed) {
+        BackupPhase::Failing
+    } else {
+        BackupPhase::Scheduled
+    }
+}
+
+fn events(before: &VerticeBackupStatus, draft: &Draft) -> Vec<PlannedEvent> {
+    let mut events = Vec::new();
+    let was = conditions::find(&before.conditions, READY);
+    let told = was.is_some_and(|was| was.reason == draft.ready.reason && was.message == draft.ready.message);
+    if !told && draft.ready.status == Status::True {
+        events.push(PlannedEvent::normal("ScheduleUpdated", "Schedule", draft.ready.message.clone()));
+    } else if !told {
+        events.push(PlannedEvent::warning(
+            draft.ready.reason.clone(),
+            "Validate",
+            draft.ready.message.clone(),
+        ));
+    }
+    if let Some(run) = &draft.ledger.newly_started {
+        let kind = if run.manual { "manual" } else { "scheduled" };
+        events.push(PlannedEvent::normal("BackupStarted", "Backup", format!("{kind} run, Job {}", run.job)));
+    }
+    for run in &draft.ledger.newly_ended {
+        events.push(if run.status == RunStatus::Success {
+            PlannedEvent::normal("BackupSucceeded", "Backup", format!("{} (Job {})", summary(run), run.job))
+        } else {
+            let reason = run.reason.as_deref().unwrap_or_default();
+            let message = run.message.as_deref().unwrap_or_default();
+            PlannedEvent::warning("BackupFailed", "Backup", format!("{reason}: {message} (Job {})", run.job))
+        });
+    }
+    events
+}

@@ -1,0 +1,5 @@
+//! What a VerticeRestore is made into.
+
+mod job;
+
+pub(super) use job::job;
