@@ -108,6 +108,9 @@ pub struct Database {
     /// Locale of a provider other than libc.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
+    /// Collation rules of the ICU provider (PostgreSQL 16 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_rules: Option<String>,
     /// Statements that set its properties (connection limit, settings, privileges, comment), with `:"database"` for its name.
     #[serde(default)]
     pub properties: Vec<String>,
