@@ -1,0 +1,214 @@
+//! Caches, and what in them wakes a controller.
+//!
+//! kube's predicates work on a stream of objects and can swallow a deletion (the generation does not change). Here an event is
+//! compared with the cached object instead: a deletion always counts, also one that only shows as an object missing from a
+//! list after the watch was cut; an object that is listed again unchanged never does.
+
+use std::{
+    collections::HashSet,
+    fmt::{self, Debug},
+    sync::Arc,
+};
+
+use futures::{StreamExt as _, future::BoxFuture};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Resource,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{Store, store::Writer},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::ObjectKey;
+use crate::{
+    apply,
+    backoff::WatchBackoff,
+    readiness::{Gate, Readiness},
+    text::chain,
+};
+
+/// A cache of one kind that is kept up to date by a watch. For kinds whose spec and status do not matter, watch
+/// `PartialObjectMeta<K>`: the API server then sends metadata only.
+pub struct Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+}
+
+impl<K> Debug for Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("kind", &kind::<K>()).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A metadata-only cache.
+pub type MetadataWatch<K> = Watch<PartialObjectMeta<K>>;
+
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// Watches what `config` selects. Keep the selector narrow: what is not selected is neither sent nor held.
+    #[must_use]
+    pub fn new(api: Api<K>, config: watcher::Config) -> Self {
+        Self { api, config, writer: Writer::default() }
+    }
+
+    /// The cache, for reading. It fills once the controller runs.
+    #[must_use]
+    pub fn store(&self) -> Store<K> {
+        self.writer.as_reader()
+    }
+
+    /// Runs the watch for ever. `manager`'s entry in `managedFields` is kept; `wakes` gets the object before and after each
+    /// change that counts.
+    pub(crate) fn run(
+        mut self,
+        manager: String,
+        readiness: &Readiness,
+        changed: fn(&K, &K) -> bool,
+        wakes: impl Fn(Change<'_, K>) + Send + 'static,
+    ) -> BoxFuture<'static, ()> {
+        let kind = kind::<K>();
+        let gate = readiness.gate(format!("watch {kind}"), format!("waiting for the first list of {kind}"));
+        Box::pin(async move {
+            let store = self.store();
+            let mut listed = HashSet::new();
+            let events = watcher(self.api, self.config).backoff(WatchBackoff::new());
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event.modify(|object| apply::prune(object.meta_mut(), &manager)),
+                    Err(error) => {
+                        report(&error, &kind, &gate);
+                        continue;
+                    }
+                };
+                let known = |object: &K| store.get(&kube::runtime::reflector::ObjectRef::from_obj(object));
+                // Wakes come after the cache was changed, so that a reconcile cannot run on what was before.
+                match &event {
+                    watcher::Event::Apply(object) => {
+                        let before = known(object);
+                        self.writer.apply_watcher_event(&event);
+                        wake_if(before.as_deref(), object, changed, &wakes);
+                        gate.ready();
+                    }
+                    watcher::Event::Delete(object) => {
+                        self.writer.apply_watcher_event(&event);
+                        wakes(Change { before: Some(object), after: None });
+                    }
+                    watcher::Event::Init => {
+                        listed.clear();
+                        self.writer.apply_watcher_event(&event);
+                    }
+                    watcher::Event::InitApply(object) => {
+                        listed.insert(ObjectKey::of(object));
+                        self.writer.apply_watcher_event(&event);
+                    }
+                    watcher::Event::InitDone => {
+                        let before = store.state();
+                        self.writer.apply_watcher_event(&event);
+                        relisted(&before, &listed, &store, changed, &wakes);
+                        gate.ready();
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// An object before and after a change; one of them is missing when it is new or gone.
+#[derive(Debug)]
+pub(crate) struct Change<'a, K> {
+    pub(crate) before: Option<&'a K>,
+    pub(crate) after: Option<&'a K>,
+}
+
+fn wake_if<K>(before: Option<&K>, after: &K, changed: fn(&K, &K) -> bool, wakes: &impl Fn(Change<'_, K>)) {
+    if before.is_none_or(|before| changed(before, after)) {
+        wakes(Change { before, after: Some(after) });
+    }
+}
+
+/// Compares the cache before and after a new list: what differs, what is new, and what is no longer there.
+fn relisted<K>(
+    before: &[Arc<K>],
+    listed: &HashSet<ObjectKey>,
+    store: &Store<K>,
+    changed: fn(&K, &K) -> bool,
+    wakes: &impl Fn(Change<'_, K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let known: std::collections::HashMap<_, _> = before.iter().map(|old| (ObjectKey::of(old.as_ref()), old)).collect();
+    for (key, old) in &known {
+        if !listed.contains(key) {
+            wakes(Change { before: Some(old), after: None });
+        }
+    }
+    for object in store.state() {
+        let before = known.get(&ObjectKey::of(object.as_ref())).map(|old| &***old);
+        wake_if(before, &*object, changed, wakes);
+    }
+}
+
+/// Whether anything changed; for kinds whose status matters.
+pub(crate) fn any_change<K: Resource>(before: &K, after: &K) -> bool {
+    let (before, after) = (before.meta(), after.meta());
+    before.resource_version != after.resource_version || before.uid != after.uid
+}
+
+/// Whether anything but the status changed; for the kind that is reconciled, whose status is written by the controller itself.
+pub(crate) fn intent_change<K: Resource>(before: &K, after: &K) -> bool {
+    let (before, after) = (before.meta(), after.meta());
+    if after.generation.is_none() {
+        return before.resource_version != after.resource_version;
+    }
+    let intent = |meta: &ObjectMeta| {
+        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone(), meta.annotations.clone())
+    };
+    intent(before) != intent(after) || before.finalizers != after.finalizers
+}
+
+/// A kind as people name it: `verticebackups.vertice.io`, `pods`.
+pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> String {
+    let (plural, group) = (K::plural(&()), K::group(&()));
+    if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") }
+}
+
+/// Logs why a watch does not work, and says what is waited for when it never has.
+fn report(error: &watcher::Error, kind: &str, gate: &Gate) {
+    use watcher::Error as E;
+    let status = match error {
+        E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => status,
+        // Cut watches are normal and are taken up again from where they broke off.
+        E::WatchFailed(_) | E::WatchError(_) => {
+            tracing::debug!(kind, error = chain(error), "watch cut, taking it up again");
+            return;
+        }
+        _ => {
+            tracing::warn!(kind, error = chain(error), "cannot watch");
+            gate.wait(format!("cannot list {kind}: {}", chain(error)));
+            return;
+        }
+    };
+    tracing::warn!(kind, error = chain(error), "cannot watch");
+    gate.wait(match status.code {
+        404 => format!("waiting for CustomResourceDefinition {kind}"),
+        403 => format!("not allowed to list {kind}: {}", status.message),
+        _ => format!("cannot list {kind}: {}", status.message),
+    });
+}
+
+#[cfg(test)]
+mod tests;
