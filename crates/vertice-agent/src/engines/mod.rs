@@ -1,0 +1,3 @@
+//! What is particular to a database server; one module an engine.
+
+pub mod postgresql;

@@ -1,0 +1,125 @@
+//! Databases under restore, beside those whose places they take.
+
+use vertice_catalog::manifest::Database;
+
+use super::super::error::PostgresError;
+use super::super::quote::{ident, literal};
+use super::super::session::Session;
+use super::{ADMIN, Part, Request, Undo, mark};
+
+/// PostgreSQL cuts longer names off (NAMEDATALEN - 1).
+const MAX_NAME: usize = 63;
+
+/// Six hex digits.
+pub(super) fn random_tag() -> String {
+    hex::encode(rand::random::<[u8; 3]>())
+}
+
+/// `orders_vertice_3f9a1c`; the database's own name is cut when both do not fit.
+pub(super) fn name(database: &str, tag: &str) -> String {
+    let suffix = format!("_vertice_{tag}");
+    let mut keep = database.len().min(MAX_NAME - suffix.len());
+    while !database.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    format!("{}{suffix}", &database[..keep])
+}
+
+/// Makes an empty, marked database with the encoding and locale of the original.
+pub(super) async fn create(
+    session: &Session,
+    request: &Request<'_>,
+    part: &Part<'_>,
+    made: &Undo,
+) -> Result<(), PostgresError> {
+    let script = format!(
+        "CREATE DATABASE {} {};\n{}\n",
+        ident(&part.scratch),
+        options(part.database),
+        mark::statement(request, &part.scratch)
+    );
+    // Before it is there: a run that is cut off in between must drop it, too.
+    made.made().databases.push(part.scratch.clone());
+    let doing = format!("create database {:?} to restore {:?} into", part.scratch, part.database.name);
+    session.sql(ADMIN, &doing, &script).await?;
+    Ok(())
+}
+
+/// `template0` alone takes any encoding and locale.
+fn options(database: &Database) -> String {
+    let mut options = format!(
+        "TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+        literal(&database.encoding),
+        literal(&database.collate),
+        literal(&database.ctype)
+    );
+    let locale = database.locale.as_deref().unwrap_or_default();
+    match database.locale_provider.as_str() {
+        "icu" => {
+            options.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)));
+            if let Some(rules) = &database.icu_rules {
+                options.push_str(&format!(" ICU_RULES {}", literal(rules)));
+            }
+        }
+        "builtin" => options.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale))),
+        // Not spelled out: it is the default of template0, and servers before 15 do not know the word.
+        _ => {}
+    }
+    options
+}
+
+/// Gives the databases to their owners, who exist by now.
+pub(super) async fn hand_over(session: &Session, parts: &[Part<'_>]) -> Result<(), PostgresError> {
+    let script: String = parts
+        .iter()
+        .map(|part| {
+            format!("ALTER DATABASE {} OWNER TO {};\n", ident(&part.scratch), ident(&part.database.owner))
+        })
+        .collect();
+    session.sql(ADMIN, "give the databases to their owners", &script).await?;
+    Ok(())
+}
+
+/// Drops a database and whoever is connected to it; a failure is only logged, the next restore tries again.
+pub(super) async fn drop_database(session: &Session, name: &str) {
+    let script = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", ident(name));
+    if let Err(error) = session.sql(ADMIN, &format!("drop database {name:?}"), &script).await {
+        tracing::warn!(%error, "a database under restore is left; the next restore drops it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_are_cut_at_a_character() {
+        assert_eq!(name("orders", "3f9a1c"), "orders_vertice_3f9a1c");
+        let long = name(&"ü".repeat(31), "3f9a1c");
+        assert_eq!(long, format!("{}_vertice_3f9a1c", "ü".repeat(24)));
+        assert!(long.len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn every_provider_has_its_words() {
+        let database = |provider: &str, locale: Option<&str>, rules: Option<&str>| Database {
+            name: "orders".into(),
+            object: "databases/0.dump".into(),
+            owner: "shop".into(),
+            encoding: "UTF8".into(),
+            collate: "C.UTF-8".into(),
+            ctype: "de_CH.UTF-8".into(),
+            locale_provider: provider.into(),
+            locale: locale.map(str::to_owned),
+            icu_rules: rules.map(str::to_owned),
+            properties: vec![],
+            disk_bytes: 0,
+        };
+        let all = [
+            database("libc", None, None),
+            database("icu", Some("de-CH"), Some("&V << w")),
+            database("builtin", Some("C.UTF-8"), None),
+        ];
+        insta::assert_snapshot!(all.each_ref().map(options).join("\n"));
+    }
+}

@@ -1,0 +1,72 @@
+//! All databases take their places in one transaction: a reader sees all old ones or all new ones.
+
+use std::time::Duration;
+
+use super::super::error::PostgresError;
+use super::super::quote::{ident, literal};
+use super::super::session::Session;
+use super::{ADMIN, Part, Request, mark, scratch};
+
+/// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s.
+const ATTEMPTS: usize = 6;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Gives every database its properties and its name.
+pub(super) async fn swap(
+    session: &Session,
+    request: &Request<'_>,
+    parts: &[Part<'_>],
+) -> Result<(), PostgresError> {
+    let doing = "put the restored databases into their places";
+    let mut attempt = 1;
+    loop {
+        match session.sql(ADMIN, doing, &script(request, parts)).await {
+            Err(error) if error.is_in_use() && attempt < ATTEMPTS => {
+                tracing::warn!(%error, attempt, "somebody is connected, trying again");
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done.map(|_| ()),
+        }
+    }
+}
+
+fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
+    let replaced = parts.iter().filter(|part| part.old.is_some()).map(|part| literal(&part.database.name));
+    let scratch = parts.iter().map(|part| literal(&part.scratch));
+    let names = replaced.chain(scratch).collect::<Vec<_>>().join(", ");
+    let mut script = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname IN ({names}) AND pid <> pg_backend_pid();\nBEGIN;\n"
+    );
+    for part in parts {
+        let scratch = ident(&part.scratch);
+        // The mark goes; the original's comment, if it has one, is among its properties.
+        script.push_str(&format!("COMMENT ON DATABASE {scratch} IS NULL;\n\\set database {}\n", psql_value(&part.scratch)));
+        for property in &part.database.properties {
+            script.push_str(property);
+            script.push('\n');
+        }
+        let name = ident(&part.database.name);
+        if let Some(old) = &part.old {
+            script.push_str(&format!("ALTER DATABASE {name} RENAME TO {};\n", ident(old)));
+            // Marked, so that it is dropped later if this run is killed before it can.
+            script.push_str(&mark::statement(request, old));
+            script.push('\n');
+        }
+        script.push_str(&format!("ALTER DATABASE {scratch} RENAME TO {name};\n"));
+    }
+    script.push_str("COMMIT;\n");
+    script
+}
+
+/// An argument of psql's `\set`.
+fn psql_value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
+}
+
+/// Drops the databases that were replaced.
+pub(super) async fn drop_old(session: &Session, parts: &[Part<'_>]) {
+    for old in parts.iter().filter_map(|part| part.old.as_ref()) {
+        scratch::drop_database(session, old).await;
+    }
+}

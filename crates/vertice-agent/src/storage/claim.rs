@@ -1,0 +1,247 @@
+//! The claim of the run that is writing: taken, renewed in the background, given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object_store::UpdateVersion;
+use snafu::Snafu;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vertice_catalog::claim::{CLAIM_LIFETIME, CLAIM_RENEWAL, Claim, ClaimDecision, decide, renewed};
+use vertice_catalog::layout;
+
+use super::{Bucket, Condition, Put, StorageError};
+
+/// After a renewal that failed.
+const RETRY: Duration = Duration::from_secs(2);
+/// Two runs that begin at once see each other within so many attempts.
+const ATTEMPTS: usize = 5;
+
+/// The claim cannot be had, or is gone.
+#[derive(Debug, Snafu)]
+pub enum ClaimError {
+    /// Another run has it.
+    #[snafu(display(
+        "run {holder} is writing to {url} since {since}: wait for its end (if it was killed, its claim ends by itself at {expires})"
+    ))]
+    Busy {
+        /// The prefix.
+        url: String,
+        /// The other run's pod.
+        holder: String,
+        /// When it began.
+        since: Timestamp,
+        /// Until when the claim holds.
+        expires: Timestamp,
+    },
+    /// It could not be renewed in time, or another run took it.
+    #[snafu(display(
+        "this run lost its claim to {url} because it could not renew it for {}s: the store did not answer or the pod stood still; \
+         the next run starts afresh",
+        CLAIM_LIFETIME.as_secs()
+    ))]
+    Lost {
+        /// The prefix.
+        url: String,
+    },
+    /// The store failed.
+    #[snafu(transparent)]
+    ClaimStorage {
+        /// How.
+        source: StorageError,
+    },
+}
+
+/// A claim that this run holds and renews; given up by [`HeldClaim::release`], and by itself after its lifetime.
+#[derive(Debug)]
+pub struct HeldClaim {
+    shared: Arc<Shared>,
+    renewal: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bucket: Bucket,
+    current: Mutex<Current>,
+    lost: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Current {
+    claim: Claim,
+    version: UpdateVersion,
+    /// Until when it holds, by the clock that cannot be set.
+    until: Instant,
+}
+
+impl HeldClaim {
+    /// Takes the claim unless another run holds it.
+    pub async fn take(bucket: &Bucket, holder: &str) -> Result<Self, ClaimError> {
+        let current = acquire(bucket, holder).await?;
+        let shared = Arc::new(Shared {
+            bucket: bucket.clone(),
+            current: Mutex::new(current),
+            lost: CancellationToken::new(),
+        });
+        let renewal = tokio::spawn(Shared::renew_for_ever(shared.clone()));
+        Ok(Self { shared, renewal })
+    }
+
+    /// Returns when the claim is lost, and why.
+    pub async fn lost(&self) -> ClaimError {
+        self.shared.lost.cancelled().await;
+        ClaimError::Lost { url: self.shared.bucket.url() }
+    }
+
+    /// Makes sure that the claim is still ours: the last thing before a manifest is written.
+    pub async fn confirm(&self) -> Result<(), ClaimError> {
+        self.shared.renew().await
+    }
+
+    /// Gives the claim up. It stays in the bucket, expired: a conditional put cannot hurt a run that took it meanwhile, a
+    /// delete could.
+    pub async fn release(self) -> Result<(), ClaimError> {
+        self.renewal.abort();
+        let current = self.shared.current.lock().await;
+        let ended = Claim { expires: Timestamp::now(), ..current.claim.clone() };
+        // A conflict means that another has it: there is nothing to give up.
+        put(&self.shared.bucket, &ended, Condition::Unchanged(current.version.clone())).await?;
+        Ok(())
+    }
+}
+
+impl Drop for HeldClaim {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Shared {
+    async fn renew_for_ever(self: Arc<Self>) {
+        let mut pause = CLAIM_RENEWAL.unsigned_abs();
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.renew().await {
+                Ok(()) => pause = CLAIM_RENEWAL.unsigned_abs(),
+                Err(ClaimError::ClaimStorage { source }) if Instant::now() < self.current.lock().await.until => {
+                    tracing::warn!(error = %source, "the claim could not be renewed, trying again");
+                    pause = RETRY;
+                }
+                Err(_) => return self.lost.cancel(),
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<(), ClaimError> {
+        let mut current = self.current.lock().await;
+        let claim = renewed(current.claim.clone(), Timestamp::now());
+        let until = Instant::now() + CLAIM_LIFETIME.unsigned_abs();
+        let unchanged = Condition::Unchanged(current.version.clone());
+        let version = match put(&self.bucket, &claim, unchanged).await? {
+            Put::Done(version) => version,
+            // Perhaps our own put, whose answer was lost and which was sent again.
+            Put::Conflict => match read(&self.bucket).await? {
+                Some((Some(found), version)) if found == claim => version,
+                _ => return Err(ClaimError::Lost { url: self.bucket.url() }),
+            },
+        };
+        *current = Current { claim, version, until };
+        Ok(())
+    }
+}
+
+async fn acquire(bucket: &Bucket, holder: &str) -> Result<Current, ClaimError> {
+    let mut seen = None;
+    for _ in 0..ATTEMPTS {
+        let (found, condition) = match read(bucket).await? {
+            // One that cannot be read protects nobody.
+            Some((found, version)) => (found, Condition::Unchanged(version)),
+            None => (None, Condition::Absent),
+        };
+        let until = Instant::now() + CLAIM_LIFETIME.unsigned_abs();
+        let claim = match decide(found, holder, Timestamp::now()) {
+            ClaimDecision::Take(claim) => claim,
+            ClaimDecision::Busy(claim) => return Err(busy(bucket, claim)),
+        };
+        match put(bucket, &claim, condition).await? {
+            Put::Done(version) => return Ok(Current { claim, version, until }),
+            Put::Conflict => seen = Some(claim),
+        }
+    }
+    match seen {
+        Some(claim) => Err(busy(bucket, Claim { holder: "of another pod".to_owned(), ..claim })),
+        None => Err(ClaimError::Lost { url: bucket.url() }),
+    }
+}
+
+fn busy(bucket: &Bucket, claim: Claim) -> ClaimError {
+    let Claim { holder, since, expires } = claim;
+    ClaimError::Busy { url: bucket.url(), holder, since, expires }
+}
+
+async fn read(bucket: &Bucket) -> Result<Option<(Option<Claim>, UpdateVersion)>, StorageError> {
+    let found = bucket.get(layout::CLAIM).await?;
+    Ok(found.map(|found| (serde_json::from_slice(&found.content).ok(), found.version)))
+}
+
+async fn put(bucket: &Bucket, claim: &Claim, condition: Condition) -> Result<Put, StorageError> {
+    // A string and two instants always serialize.
+    let json = serde_json::to_vec_pretty(claim).unwrap_or_default();
+    bucket.put(layout::CLAIM, json.into(), condition).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::bucket;
+    use super::*;
+
+    #[tokio::test]
+    async fn one_at_a_time_and_the_next_after_the_release() {
+        let bucket = bucket();
+        let first = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let refused = HeldClaim::take(&bucket, "pod-b").await.unwrap_err();
+        assert!(matches!(&refused, ClaimError::Busy { holder, .. } if holder == "pod-a"), "{refused}");
+        first.confirm().await.unwrap();
+        first.release().await.unwrap();
+        let second = HeldClaim::take(&bucket, "pod-b").await.unwrap();
+        second.confirm().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_another_took_is_lost() {
+        let bucket = bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let (_, version) = read(&bucket).await.unwrap().unwrap();
+        let now = Timestamp::now();
+        let theirs = Claim { holder: "pod-b".into(), since: now, expires: now + CLAIM_LIFETIME };
+        put(&bucket, &theirs, Condition::Unchanged(version)).await.unwrap();
+        assert!(matches!(ours.confirm().await, Err(ClaimError::Lost { .. })));
+        ours.release().await.unwrap();
+        let (kept, _) = read(&bucket).await.unwrap().unwrap();
+        assert_eq!(kept.unwrap(), theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_background_renewal_notices_the_loss() {
+        let bucket = bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let (_, version) = read(&bucket).await.unwrap().unwrap();
+        let now = Timestamp::now();
+        let theirs = Claim { holder: "pod-b".into(), since: now, expires: now + CLAIM_LIFETIME };
+        put(&bucket, &theirs, Condition::Unchanged(version)).await.unwrap();
+        let begin = Instant::now();
+        assert!(matches!(ours.lost().await, ClaimError::Lost { .. }));
+        assert!(begin.elapsed() <= CLAIM_RENEWAL.unsigned_abs() + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn many_at_once_leave_one_holder() {
+        let bucket = bucket();
+        let names: Vec<_> = (0..8).map(|n| format!("pod-{n}")).collect();
+        let taken = futures::future::join_all(names.iter().map(|name| HeldClaim::take(&bucket, name))).await;
+        assert_eq!(taken.iter().filter(|result| result.is_ok()).count(), 1);
+    }
+}
