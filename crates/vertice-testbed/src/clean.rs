@@ -18,7 +18,7 @@ pub use self::snapshot::Snapshot;
 use crate::paths::Paths;
 use crate::process::{Identity, procfs};
 use crate::state::{self, Record};
-use crate::{tool, wait};
+use crate::{cgroups, tool, wait};
 
 /// How long killed processes may take to go: a kernel that writes back a lot needs seconds.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
@@ -37,8 +37,8 @@ pub enum Error {
     #[snafu(display("failed to read or remove {}", path.display()))]
     Folder { path: PathBuf, source: std::io::Error },
 
-    #[snafu(display("cgroup {} of run {run} is still in use", path.display()))]
-    Cgroup { run: String, path: PathBuf, source: wait::Deadline },
+    #[snafu(display("a control group of run {run} is still in use"))]
+    Cgroup { run: String, source: wait::Deadline },
 
     #[snafu(display(
         "failed to remove the namespaces of run {run} from the cluster of context {context}; \
@@ -69,7 +69,12 @@ pub fn clean(paths: &Paths) -> Result<Cleaned, Error> {
     let lock = state::lock(&root)?;
     let mut dirs: BTreeSet<PathBuf> = state::runs(&root).into_iter().collect();
     // Somebody may have removed the folder of a run under its processes.
-    dirs.extend(procfs::marked().into_iter().map(|mark| PathBuf::from(mark.dir)).filter(|dir| dir.parent() == Some(&root)));
+    dirs.extend(
+        procfs::marked()
+            .into_iter()
+            .map(|mark| PathBuf::from(mark.dir))
+            .filter(|dir| dir.parent() == Some(&root)),
+    );
     let mut cleaned = Cleaned::default();
     for dir in dirs {
         let id = id_of(&dir);
@@ -90,7 +95,7 @@ pub(crate) fn end(dir: &Path) -> Result<(), Error> {
     let records = state::records(dir);
     kill(&run, &records)?;
     remove_links(&run)?;
-    remove_cgroups(&run, &cgroup_name(&run))?;
+    cgroups::remove(&cgroups::name_of(&run)).context(CgroupSnafu { run: &run })?;
     unmount(&run, dir)?;
     for record in &records {
         if let Record::External { kubeconfig, context } = record {
@@ -102,11 +107,6 @@ pub(crate) fn end(dir: &Path) -> Result<(), Error> {
 
 fn id_of(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The name of a run's cgroup in each hierarchy.
-pub(crate) fn cgroup_name(run: &str) -> String {
-    format!("vertice-{run}")
 }
 
 /// What the names of a run's network links start with. Linux allows 15 bytes in all.
@@ -123,14 +123,18 @@ fn kill(run: &str, records: &[Record]) -> Result<(), Error> {
         })
         .collect();
     wait::until_blocking(format!("the processes of run {run} to end"), KILL_DEADLINE, || {
-        let mut left: BTreeMap<i32, Identity> =
-            recorded.iter().filter(|identity| identity.alive()).map(|identity| (identity.pid, *identity)).collect();
+        let mut left: BTreeMap<i32, Identity> = recorded
+            .iter()
+            .filter(|identity| identity.alive())
+            .map(|identity| (identity.pid, *identity))
+            .collect();
         let marked = procfs::marked().into_iter().filter(|mark| mark.run == run).map(|mark| mark.identity);
         left.extend(marked.map(|identity| (identity.pid, identity)));
         if left.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = left.keys().map(|pid| format!("{pid} {}", procfs::command_line(*pid))).collect();
+        let names: Vec<String> =
+            left.keys().map(|pid| format!("{pid} {}", procfs::command_line(*pid))).collect();
         left.values().for_each(|identity| identity.signal(Signal::KILL));
         Err(names.join("; "))
     })
@@ -149,32 +153,10 @@ fn remove_links(run: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a cgroup and all below it from each hierarchy; its processes have been killed.
-pub(crate) fn remove_cgroups(run: &str, name: &str) -> Result<(), Error> {
-    let root = Path::new("/sys/fs/cgroup");
-    // Version 1 has a hierarchy a controller below the root, version 2 is the root itself.
-    let mut hierarchies: Vec<PathBuf> = dir_names(root).into_iter().map(|controller| root.join(controller)).collect();
-    hierarchies.push(root.to_owned());
-    for path in hierarchies.into_iter().map(|hierarchy| hierarchy.join(name)).filter(|path| path.is_dir()) {
-        wait::until_blocking("it to be empty", KILL_DEADLINE, || remove_tree(&path).map_err(|error| error.to_string()))
-            .context(CgroupSnafu { run, path: &path })?;
-    }
-    Ok(())
-}
-
-fn remove_tree(path: &Path) -> std::io::Result<()> {
-    for name in dir_names(path).into_iter().map(|name| path.join(name)).filter(|child| child.is_dir()) {
-        remove_tree(&name)?;
-    }
-    match fs::remove_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// A machine's mounts go with it; this is for what somebody mounted below the run's folder from outside.
 fn unmount(run: &str, dir: &Path) -> Result<(), Error> {
-    let mut below: Vec<PathBuf> = snapshot::mount_points().into_iter().filter(|point| point.starts_with(dir)).collect();
+    let mut below: Vec<PathBuf> =
+        snapshot::mount_points().into_iter().filter(|point| point.starts_with(dir)).collect();
     below.reverse();
     for point in below {
         tool::run(Command::new("umount").arg("--lazy").arg(&point)).context(ToolSnafu { run })?;
@@ -197,7 +179,9 @@ fn remove_external(run: &str, dir: &Path, kubeconfig: Option<&Path>, context: &s
 
 fn remove_dir(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(source).context(FolderSnafu { path: dir }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(source).context(FolderSnafu { path: dir })
+        }
         _ => Ok(()),
     }
 }

@@ -131,7 +131,8 @@ pub struct ClusterOptions {
 impl ClusterOptions {
     /// A cluster of `nodes` nodes, each in a zone of its own (`zone-a`, `zone-b` …) of region `testbed`.
     pub fn new(name: impl Into<String>, nodes: u8) -> Self {
-        let location = |letter: char| Location { zone: format!("zone-{letter}"), region: "testbed".to_owned() };
+        let location =
+            |letter: char| Location { zone: format!("zone-{letter}"), region: "testbed".to_owned() };
         Self {
             name: name.into(),
             paths: Paths::locate(),

@@ -152,7 +152,10 @@ pub struct ControlPlane {
 
 impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ControlPlane").field("server", &self.server).field("etcd", &self.etcd).finish_non_exhaustive()
+        f.debug_struct("ControlPlane")
+            .field("server", &self.server)
+            .field("etcd", &self.etcd)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, ResourceExt};
 use snafu::{ResultExt, Snafu};
 
@@ -21,7 +21,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Snafu)]
 pub enum Error {
-    #[snafu(display("there is no usable context {context} in your kubeconfig (`kubectl config get-contexts` lists them)"))]
+    #[snafu(display(
+        "there is no usable context {context} in your kubeconfig (`kubectl config get-contexts` lists them)"
+    ))]
     Context { context: String, source: KubeconfigError },
 
     #[snafu(display("failed to make a client for context {context}"))]
@@ -61,12 +63,16 @@ pub struct External {
     context: String,
     client: kube::Client,
     kubectl: PathBuf,
+    kubeconfig: Option<PathBuf>,
     run: Run,
 }
 
 impl fmt::Debug for External {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("External").field("context", &self.context).field("run", &self.run.id()).finish_non_exhaustive()
+        f.debug_struct("External")
+            .field("context", &self.context)
+            .field("run", &self.run.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,6 +82,23 @@ impl External {
     pub async fn from_context(paths: &Paths, context: &str) -> Result<Self, Error> {
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
         let config = kube::Config::from_kubeconfig(&options).await.context(ContextSnafu { context })?;
+        Self::connect(paths, config, std::env::var_os("KUBECONFIG").map(PathBuf::from), context).await
+    }
+
+    /// As [`External::from_context`], with the context in a file.
+    pub async fn from_file(paths: &Paths, file: &Path, context: &str) -> Result<Self, Error> {
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let config = Kubeconfig::read_from(file).context(ContextSnafu { context })?;
+        let config = kube::Config::from_custom_kubeconfig(config, &options).await.context(ContextSnafu { context })?;
+        Self::connect(paths, config, Some(file.to_owned()), context).await
+    }
+
+    async fn connect(
+        paths: &Paths,
+        config: kube::Config,
+        kubeconfig: Option<PathBuf>,
+        context: &str,
+    ) -> Result<Self, Error> {
         let client = kube::Client::try_from(config).context(ClientSnafu { context })?;
         let answer = tokio::time::timeout(ANSWER_DEADLINE, client.apiserver_version()).await;
         match answer {
@@ -88,9 +111,8 @@ impl External {
         }
         let run = Run::create(paths)?;
         // Before the first namespace is made: whoever ends this run looks there for all that bear its label.
-        let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from);
-        run.record(&Record::External { kubeconfig, context: context.to_owned() })?;
-        Ok(Self { context: context.to_owned(), client, kubectl: tool::kubectl(&paths.bin()), run })
+        run.record(&Record::External { kubeconfig: kubeconfig.clone(), context: context.to_owned() })?;
+        Ok(Self { context: context.to_owned(), client, kubectl: tool::kubectl(&paths.bin()), kubeconfig, run })
     }
 
     pub fn context(&self) -> &str {
@@ -106,6 +128,9 @@ impl External {
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.args(["--context", &self.context]);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         command
     }
 
@@ -116,7 +141,8 @@ impl External {
     /// Makes a namespace that is removed at the end. A namespace of that name that is there already is an error.
     pub async fn make_namespace(&self, name: &str) -> Result<String, Error> {
         let labels = [(RUN_LABEL.to_owned(), self.run.id().to_owned())].into();
-        let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+        let metadata =
+            ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
         let api: Api<Namespace> = Api::all(self.client.clone());
         let made = api.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await;
         let made = made.context(MakeNamespaceSnafu { namespace: name, context: &self.context })?;
@@ -129,7 +155,7 @@ impl External {
             paths: self.run.paths().clone(),
             logs: None,
             kubectl: self.kubectl.clone(),
-            kubeconfig: None,
+            kubeconfig: self.kubeconfig.clone(),
             context: Some(self.context.clone()),
         };
         failures::collect(&source, test, namespaces).await

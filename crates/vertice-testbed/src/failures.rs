@@ -75,12 +75,16 @@ impl Source {
         let kinds: Vec<String> = kinds
             .unwrap_or_default()
             .lines()
-            .filter(|kind| !matches!(*kind, "secrets" | "events" | "events.events.k8s.io") && !kind.contains("metrics.k8s.io"))
+            .filter(|kind| {
+                !matches!(*kind, "secrets" | "events" | "events.events.k8s.io")
+                    && !kind.contains("metrics.k8s.io")
+            })
             .map(str::to_owned)
             .collect();
         let all = ["get", &kinds.join(","), "--namespace", namespace, "-o", "yaml"];
         self.save(&dir.join("objects.yaml"), &all).await;
-        let pods = self.kubectl(&["get", "pods", "--namespace", namespace, "-o", "name"]).await.unwrap_or_default();
+        let pods =
+            self.kubectl(&["get", "pods", "--namespace", namespace, "-o", "name"]).await.unwrap_or_default();
         for pod in pods.lines() {
             let file = |kind: &str| dir.join("logs").join(format!("{}{kind}.log", file_name(pod)));
             let now = ["logs", pod, "--namespace", namespace, "--all-containers", "--prefix"];

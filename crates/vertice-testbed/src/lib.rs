@@ -4,6 +4,7 @@
 
 pub mod addons;
 pub mod apt;
+mod cgroups;
 pub mod clean;
 pub mod cluster;
 mod command;

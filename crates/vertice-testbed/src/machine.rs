@@ -55,7 +55,16 @@ impl Machine {
     /// Boots a machine; `init` is a program that sleeps and reaps.
     pub(crate) fn boot(run: &Arc<Run>, name: &str, init: &Path) -> Result<Self, Error> {
         let mut command = run.command("unshare");
-        command.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]);
+        command.args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--ipc",
+            "--fork",
+            "--kill-child=SIGKILL",
+            "--mount-proc",
+            "--",
+        ]);
         command.arg(init);
         let holder = Process::spawn(run, &format!("{name}-init"), command)?;
         let found = wait::until_blocking(format!("the first process of {name}"), BOOT_DEADLINE, || {
@@ -159,11 +168,17 @@ impl Machine {
     }
 
     /// Repeats: a process may fork before the signal reaches it.
-    fn signal_until(&self, what: &'static str, signal: Signal, done: impl Fn(i32) -> bool) -> Result<(), Error> {
+    fn signal_until(
+        &self,
+        what: &'static str,
+        signal: Signal,
+        done: impl Fn(i32) -> bool,
+    ) -> Result<(), Error> {
         wait::until_blocking("every process of it", STOP_DEADLINE, || {
             let left: Vec<i32> = self.processes().into_iter().filter(|pid| !done(*pid)).collect();
             left.iter().filter_map(|pid| Identity::of(*pid)).for_each(|identity| identity.signal(signal));
-            let names: Vec<String> = left.iter().map(|pid| format!("{pid} {}", procfs::command_line(*pid))).collect();
+            let names: Vec<String> =
+                left.iter().map(|pid| format!("{pid} {}", procfs::command_line(*pid))).collect();
             if left.is_empty() { Ok(()) } else { Err(names.join("; ")) }
         })
         .context(SignalSnafu { machine: &self.name, what })

@@ -87,7 +87,10 @@ impl Plan {
     }
 
     fn range(self, offset: u32, bits: u8) -> Range {
-        Range { first: Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + ((self.base + offset) << 8)), bits }
+        Range {
+            first: Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + ((self.base + offset) << 8)),
+            bits,
+        }
     }
 
     /// All addresses of the cluster.
@@ -161,7 +164,8 @@ impl Network {
             format!("link set {bridge} up"),
             format!("route add {} via {}", plan.services(), plan.node(1)),
         ];
-        let pods = (1..=nodes).map(|number| format!("route add {} via {}", plan.node_pods(number), plan.node(number)));
+        let pods = (1..=nodes)
+            .map(|number| format!("route add {} via {}", plan.node_pods(number), plan.node(number)));
         batch(run, lines.into_iter().chain(pods))?;
         Ok(Self { plan, prefix: bridge, nodes })
     }
@@ -192,7 +196,9 @@ impl Network {
             format!("route add {} dev eth0 src {address}", plan.services()),
         ];
         let others = (1..=self.nodes).filter(|number| Some(*number) != own);
-        inside.extend(others.map(|number| format!("route add {} via {}", plan.node_pods(number), plan.node(number))));
+        inside.extend(
+            others.map(|number| format!("route add {} via {}", plan.node_pods(number), plan.node(number))),
+        );
         machine.ip_batch(&inside.join("\n")).context(InsideSnafu { machine: machine.name() })?;
         if own.is_some() {
             machine.sysctl("net/ipv4/ip_forward", "1").context(InsideSnafu { machine: machine.name() })?;

@@ -19,7 +19,7 @@ use crate::parts::Parts;
 use crate::pki::{self, Pki, Subject};
 use crate::process::{self, Process};
 use crate::state::{self, Run};
-use crate::{clean, kubeconfig, wait};
+use crate::{cgroups, kubeconfig, wait};
 
 const CONTAINERD_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -37,12 +37,11 @@ pub enum Error {
     #[snafu(display("failed to load image {image} into {node}"))]
     Load { node: String, image: String, source: machine::Error },
 
+    #[snafu(display("failed to make the control groups of the pods of {node}"))]
+    MakeCgroups { node: String, source: std::io::Error },
+
     #[snafu(display("failed to remove the control groups of the pods of {node}"))]
-    Cgroups {
-        node: String,
-        #[snafu(source(from(clean::Error, Box::new)))]
-        source: Box<clean::Error>,
-    },
+    Cgroups { node: String, source: wait::Deadline },
 
     #[snafu(display("a thread that works on {node} ended early"))]
     Thread { node: String, source: tokio::task::JoinError },
@@ -150,7 +149,7 @@ impl Node {
 
     /// The control group of everything that runs in pods of this node.
     fn cgroup(&self) -> String {
-        format!("{}/{}", clean::cgroup_name(self.0.site.run.id()), self.0.name)
+        format!("{}/{}", cgroups::name_of(self.0.site.run.id()), self.0.name)
     }
 
     fn write_config(&self) -> Result<(), Error> {
@@ -171,7 +170,8 @@ impl Node {
         let authority = &pki.authority.pair().certificate;
         let user = format!("system:node:{name}");
         let hosts = [name.clone(), self.address().to_string()];
-        let serving = pki.authority.issue(&Subject { name: &user, group: Some("system:nodes"), hosts: &hosts })?;
+        let serving =
+            pki.authority.issue(&Subject { name: &user, group: Some("system:nodes"), hosts: &hosts })?;
         let kubelet = kubeconfig::render(name, server, authority, &pki.user(&user, Some("system:nodes"))?);
         let proxy = kubeconfig::render(name, server, authority, &pki.user("system:kube-proxy", None)?);
         for (file, text) in [
@@ -195,6 +195,7 @@ impl Node {
         }
         let machine = Machine::boot(&site.run, name, &site.parts.bin("pause"))?;
         site.network.connect(&site.run, &machine, Some(*number))?;
+        cgroups::make(&self.cgroup()).context(MakeCgroupsSnafu { node: name })?;
         let mut command = self.agent(&machine, "containerd");
         command.arg("--config").arg(dir.join("containerd.toml"));
         let containerd = machine.spawn("containerd", command)?;
@@ -264,7 +265,10 @@ impl Node {
     }
 
     /// Runs work that blocks on a thread that may.
-    async fn blocking(&self, work: impl FnOnce(&Self) -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+    async fn blocking(
+        &self,
+        work: impl FnOnce(&Self) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
         let node = self.clone();
         let outcome = tokio::task::spawn_blocking(move || work(&node)).await;
         outcome.context(ThreadSnafu { node: self.name() })?

@@ -116,6 +116,7 @@ fn ensure_locked(paths: &Paths, built: &Built, ledger: &Ledger) -> Result<(), Er
         ledger.reporter().say(format!("built {part} in {:.0} s", started.elapsed().as_secs_f64()));
     }
     build::link(paths, built).context(InstallSnafu { part, path: paths.bin() })?;
+    build::remove_other_states(paths, built).context(InstallSnafu { part, path: paths.parts() })?;
     Ok(ledger.record(&format!("part {part}"), started.elapsed(), work, weigh(&built.folder))?)
 }
 

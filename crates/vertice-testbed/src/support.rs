@@ -8,7 +8,9 @@ use crate::tool;
 
 /// Why real nodes cannot run here, in one line.
 #[derive(Debug, Snafu)]
-#[snafu(display("real nodes cannot run on this machine: {reason}; a cluster of yours serves too, with `--context NAME`"))]
+#[snafu(display(
+    "real nodes cannot run on this machine: {reason}; a cluster of yours serves too, with `--context NAME`"
+))]
 pub struct Unsupported {
     reason: String,
 }

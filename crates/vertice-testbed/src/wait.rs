@@ -69,10 +69,11 @@ mod tests {
 
     #[tokio::test]
     async fn says_what_was_missing_last() {
-        let error = until("a pod", Duration::from_millis(20), || async { Look::<()>::Err("phase Pending".into()) })
-            .await
-            .unwrap_err()
-            .to_string();
+        let error =
+            until("a pod", Duration::from_millis(20), || async { Look::<()>::Err("phase Pending".into()) })
+                .await
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("waiting for a pod: phase Pending"), "{error}");
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::dir_names;
 use crate::process::procfs;
-use crate::tool;
+use crate::{cgroups, tool};
 
 /// Sets of names; two of them are equal when a run left nothing behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Snapshot {
             mounts: mount_points().iter().map(|path| path.display().to_string()).collect(),
             tables: lines(Command::new("nft").args(["list", "tables"])),
             routes: lines(Command::new("ip").args(["route", "show", "table", "all"])),
-            cgroups: cgroups(),
+            cgroups: cgroups::of_all_runs().iter().map(|path| path.display().to_string()).collect(),
             folders: folders(),
         }
     }
@@ -86,7 +86,10 @@ fn network_namespaces() -> BTreeSet<String> {
 /// In the order of mounting.
 pub(super) fn mount_points() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point))).collect()
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .collect()
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -96,25 +99,20 @@ fn unescape(point: &str) -> String {
         .fold(point.to_owned(), |point, (code, character)| point.replace(code, character))
 }
 
-fn cgroups() -> BTreeSet<String> {
-    let root = Path::new("/sys/fs/cgroup");
-    let in_root = dir_names(root).into_iter().map(|name| root.join(name));
-    let in_controllers = in_root.clone().flat_map(|controller| {
-        dir_names(&controller).into_iter().map(move |name| controller.join(name)).collect::<Vec<_>>()
-    });
-    in_root
-        .chain(in_controllers)
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vertice-")))
-        .map(|path| path.display().to_string())
-        .collect()
-}
-
 fn folders() -> BTreeSet<String> {
-    ["/run/containerd", "/run/netns", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods", "/etc/cni"]
-        .into_iter()
-        .filter(|path| Path::new(path).exists())
-        .map(str::to_owned)
-        .collect()
+    [
+        "/run/containerd",
+        "/run/netns",
+        "/var/lib/kubelet",
+        "/var/lib/cni",
+        "/var/log/containers",
+        "/var/log/pods",
+        "/etc/cni",
+    ]
+    .into_iter()
+    .filter(|path| Path::new(path).exists())
+    .map(str::to_owned)
+    .collect()
 }
 
 #[cfg(test)]

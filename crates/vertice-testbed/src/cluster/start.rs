@@ -9,10 +9,10 @@ use snafu::ResultExt;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::{
-    AddonSnafu, Cluster, ClusterOptions, DeploymentSnafu, Error, ImagesSnafu, NodeSnafu, PackagesSnafu, PartsSnafu,
-    ThreadSnafu, is_ready, nodes_api, volumes,
+    AddonSnafu, Cluster, ClusterOptions, DeploymentSnafu, Error, ImagesSnafu, NodeSnafu, PackagesSnafu,
+    PartsSnafu, ThreadSnafu, is_ready, nodes_api, volumes,
 };
-use crate::addons::{self, KubeletCertificates, Kubectl};
+use crate::addons::{self, Kubectl, KubeletCertificates};
 use crate::control_plane::{self, Address, ApiServer, EtcdServer, Managers, Place, READY_DEADLINE};
 use crate::images::{self, Image};
 use crate::ledger::Ledger;
@@ -76,7 +76,10 @@ pub(super) async fn start(options: ClusterOptions) -> Result<Cluster, Error> {
         dir: &dir,
         controller_manager: true,
         scheduler: true,
-        flags: &[format!("--node-monitor-grace-period={}s", options.node_grace.as_secs())],
+        flags: &[
+            format!("--node-monitor-grace-period={}s", options.node_grace.as_secs()),
+            "--node-monitor-period=1s".to_owned(),
+        ],
     };
     let mut processes = managers.start(&place, &prepared.parts, &pki, &api.server)?;
     processes.extend([api.process, etcd.into_process()]);
@@ -129,16 +132,26 @@ fn prepare(options: &ClusterOptions) -> Result<Prepared, Error> {
 
     let pause = images::pause(paths, &parts).context(ImagesSnafu)?;
     let dns = options.dns.then(|| images::coredns(paths, &parts)).transpose().context(ImagesSnafu)?;
-    let metrics_server =
-        options.metrics_server.then(|| images::metrics_server(paths, &parts)).transpose().context(ImagesSnafu)?;
+    let metrics_server = options
+        .metrics_server
+        .then(|| images::metrics_server(paths, &parts))
+        .transpose()
+        .context(ImagesSnafu)?;
     let mut all = vec![pause.clone()];
     all.extend(dns.iter().chain(&metrics_server).chain(&options.images).cloned());
     Ok(Prepared { parts, pause, images: all, dns, metrics_server })
 }
 
-fn make_nodes(site: &Arc<Site>, options: &ClusterOptions, pki: &Pki, server: &str) -> Result<Vec<Node>, Error> {
+fn make_nodes(
+    site: &Arc<Site>,
+    options: &ClusterOptions,
+    pki: &Pki,
+    server: &str,
+) -> Result<Vec<Node>, Error> {
     let numbered = (1..).zip(&options.nodes);
-    numbered.map(|(number, location)| Ok(Node::create(site, number, location.clone(), pki, server)?)).collect()
+    numbered
+        .map(|(number, location)| Ok(Node::create(site, number, location.clone(), pki, server)?))
+        .collect()
 }
 
 async fn boot(nodes: Vec<Node>, images: Vec<Image>) -> Result<(), Error> {
@@ -175,7 +188,12 @@ where
 }
 
 /// Installs what runs in the cluster, and waits for all of it.
-async fn finish(cluster: &Cluster, prepared: &Prepared, network: &Network, begin: Instant) -> Result<(), Error> {
+async fn finish(
+    cluster: &Cluster,
+    prepared: &Prepared,
+    network: &Network,
+    begin: Instant,
+) -> Result<(), Error> {
     let reporter = cluster.options.reporter.clone();
     cluster.write_env()?;
     volumes::install_class(&cluster.client).await?;
@@ -242,7 +260,12 @@ pub(super) async fn wait_node(
 fn conditions(node: &k8s_openapi::api::core::v1::Node) -> String {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let shown = conditions.map(|condition| {
-        format!("{}={} {}", condition.type_, condition.status, condition.message.as_deref().unwrap_or_default())
+        format!(
+            "{}={} {}",
+            condition.type_,
+            condition.status,
+            condition.message.as_deref().unwrap_or_default()
+        )
     });
     shown.collect::<Vec<_>>().join("; ")
 }
@@ -252,7 +275,11 @@ async fn wait_deployment(client: &kube::Client, namespace: &str, name: &str) -> 
     let available = wait::until(format!("{namespace}/{name}"), ADDON_DEADLINE, || async {
         let status = api.get(name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
         let (wanted, available) = (status.replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
-        if wanted > 0 && wanted == available { Ok(()) } else { Err(format!("{available} of {wanted} available")) }
+        if wanted > 0 && wanted == available {
+            Ok(())
+        } else {
+            Err(format!("{available} of {wanted} available"))
+        }
     });
     available.await.context(DeploymentSnafu { namespace, name })
 }

@@ -168,7 +168,8 @@ async fn provision(
         return Ok(());
     };
     let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let size = requests.and_then(|requests| requests.get("storage")).map_or("1Gi", |quantity| quantity.0.as_str());
+    let size =
+        requests.and_then(|requests| requests.get("storage")).map_or("1Gi", |quantity| quantity.0.as_str());
     let name = format!("pvc-{}", claim.uid().unwrap_or_default());
     let volume = Volume { name: &name, size, node, claim: Some(claim), modes: spec.access_modes.clone() };
     volume.create(client, run).await

@@ -105,7 +105,10 @@ impl ApiServer<'_> {
         let kubeconfig = self.dir.join("kubeconfig");
         let admin = pki.user("kubernetes-admin", Some("system:masters"))?;
         let name = format!("vertice-{}", self.name);
-        run.write(&kubeconfig, kubeconfig::render(&name, &server, &pki.authority.pair().certificate, &admin))?;
+        run.write(
+            &kubeconfig,
+            kubeconfig::render(&name, &server, &pki.authority.pair().certificate, &admin),
+        )?;
 
         let mut command = place.command(parts.bin("kube-apiserver"));
         command.args(self.serving(run, pki)?).args(self.cluster_flags());
@@ -133,7 +136,8 @@ impl ApiServer<'_> {
         let serving = Subject { name: "kube-apiserver", group: None, hosts: &hosts };
         let serving = pki.authority.issue(&serving)?;
         let to_kubelets = pki.user("kube-apiserver-kubelet-client", Some("system:masters"))?;
-        let to_extensions = pki.front_proxy.issue(&Subject { name: "front-proxy-client", ..Subject::default() })?;
+        let to_extensions =
+            pki.front_proxy.issue(&Subject { name: "front-proxy-client", ..Subject::default() })?;
 
         let mut flags = Vec::new();
         let mut file = |flag: &str, name: &str, text: &str| -> Result<(), Error> {
@@ -171,7 +175,9 @@ impl ApiServer<'_> {
             flags.push(format!("--advertise-address={ip}"));
         } else {
             // An address must be given, and may not be a loopback one; it is published nowhere.
-            flags.extend(["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"].map(str::to_owned));
+            flags.extend(
+                ["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"].map(str::to_owned),
+            );
         }
         flags.extend(COMMON.iter().map(|flag| (*flag).to_owned()));
         flags

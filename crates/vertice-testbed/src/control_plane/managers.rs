@@ -25,7 +25,13 @@ pub(crate) struct Managers<'a> {
 
 impl Managers<'_> {
     /// The controller manager comes first.
-    pub(crate) fn start(&self, place: &Place, parts: &Parts, pki: &Pki, server: &str) -> Result<Vec<Process>, Error> {
+    pub(crate) fn start(
+        &self,
+        place: &Place,
+        parts: &Parts,
+        pki: &Pki,
+        server: &str,
+    ) -> Result<Vec<Process>, Error> {
         let mut started = Vec::new();
         let pki_dir = self.dir.join("pki");
         if self.controller_manager {
@@ -38,6 +44,9 @@ impl Managers<'_> {
                 file("cluster-signing-key-file", "ca.key"),
                 file("service-account-private-key-file", "sa.key"),
                 "--use-service-account-credentials=true".to_owned(),
+                // The defaults spread the start over seconds; here is one cluster, and nobody else to spare.
+                "--kube-api-qps=500".to_owned(),
+                "--kube-api-burst=1000".to_owned(),
             ];
             flags.extend_from_slice(self.flags);
             started.push(self.spawn(place, parts, pki, server, "kube-controller-manager", &flags)?);

@@ -33,7 +33,12 @@ impl Place {
     }
 
     /// Starts a program; on the host, where there may be several of a kind, it is named after its control plane as well.
-    pub(crate) fn spawn(&self, plane: Option<&str>, program: &str, command: Command) -> Result<Process, Error> {
+    pub(crate) fn spawn(
+        &self,
+        plane: Option<&str>,
+        program: &str,
+        command: Command,
+    ) -> Result<Process, Error> {
         Ok(match (self, plane) {
             (Self::Host(run), Some(plane)) => Process::spawn(run, &format!("{plane}-{program}"), command)?,
             (Self::Host(run), None) => Process::spawn(run, program, command)?,

@@ -3,7 +3,7 @@
 use snafu::{OptionExt, ResultExt};
 
 use super::{CgroupsSnafu, Error, Node, OffSnafu, Running};
-use crate::clean;
+use crate::cgroups;
 use crate::machine::Machine;
 use crate::network::MAX_NODES;
 
@@ -37,8 +37,7 @@ impl Node {
             let Running { machine, agents } = node.lock().take().context(OffSnafu { node: node.name() })?;
             machine.power_off()?;
             drop((agents, machine));
-            let cgroup = node.cgroup();
-            clean::remove_cgroups(node.0.site.run.id(), &cgroup).context(CgroupsSnafu { node: node.name() })
+            cgroups::remove(&node.cgroup()).context(CgroupsSnafu { node: node.name() })
         })
         .await
     }
@@ -109,7 +108,8 @@ impl Node {
     /// well; and in both cases also when they are forwarded to or from pods.
     fn rules(&self, cut: Cut, way: Way) -> String {
         let ends = self.far_ends(cut);
-        let address = |field: &str| ends.as_ref().map(|ends| format!("ip {field} {ends} ")).unwrap_or_default();
+        let address =
+            |field: &str| ends.as_ref().map(|ends| format!("ip {field} {ends} ")).unwrap_or_default();
         let mut rules = format!(
             "table inet {TABLE} {{\n chain in {{ type filter hook prerouting priority raw; }}\n \
              chain out {{ type filter hook postrouting priority 300; }}\n}}\n"

@@ -48,8 +48,7 @@ pub(super) fn build(paths: &Paths, built: &Built, reporter: &Reporter) -> Result
         for (name, program) in aliases(recipe) {
             symlink(program, scratch.join(name))?;
         }
-        fs::rename(&scratch, &built.folder)?;
-        remove_other_states(paths, built)
+        fs::rename(&scratch, &built.folder)
     };
     finished().context(InstallSnafu { part, path: &built.folder })
 }
@@ -68,8 +67,9 @@ fn aliases(recipe: &Recipe) -> impl Iterator<Item = (&'static str, &'static str)
     recipe.multi_call.into_iter().flat_map(|program| recipe.programs.iter().map(move |name| (*name, program)))
 }
 
-/// Earlier states of the part: a hundred megabytes each. Programs that run from one go on: the file stays until they end.
-fn remove_other_states(paths: &Paths, built: &Built) -> io::Result<()> {
+/// Earlier states of the part: a hundred megabytes each. Call it when `bin` no longer links to one. Programs that run
+/// from one go on: the file stays until they end.
+pub(super) fn remove_other_states(paths: &Paths, built: &Built) -> io::Result<()> {
     let prefix = format!("{}-", built.part);
     for entry in fs::read_dir(paths.parts())? {
         let path = entry?.path();

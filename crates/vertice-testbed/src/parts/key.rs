@@ -44,7 +44,7 @@ pub(super) fn key(sources: &Path, toolchain: &str, recipe: &Recipe) -> io::Resul
         hash.update(bytes);
     };
     field(toolchain.as_bytes());
-    field(format!("{recipe:?}").as_bytes());
+    field(recipe.inputs().as_bytes());
     for file in files {
         field(file.file_name().as_encoded_bytes());
         field(&fs::read(file.path())?);

@@ -70,7 +70,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// How a part is built. All of it goes into the part's key.
+/// How a part is built.
 #[derive(Debug)]
 pub(super) struct Recipe {
     /// The folder under `testbed/`.
@@ -93,6 +93,25 @@ pub(super) struct Recipe {
     pub(super) variables: &'static [(&'static str, &'static str)],
     /// Debian packages that the build needs.
     pub(super) packages_needed: &'static [apt::Package],
+}
+
+impl Recipe {
+    /// All that the result depends on, as text. A new field must be judged here: the compiler asks for it.
+    pub(super) fn inputs(&self) -> String {
+        let Self {
+            module,
+            what: _,
+            packages,
+            programs,
+            multi_call,
+            tags,
+            cgo,
+            pin,
+            variables,
+            packages_needed: _,
+        } = self;
+        format!("{module} {packages:?} {programs:?} {multi_call:?} {tags} {cgo} {pin:?} {variables:?}")
+    }
 }
 
 /// What most parts have in common.

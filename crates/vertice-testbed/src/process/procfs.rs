@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn marked_processes_are_found_and_a_signal_spares_the_next_bearer_of_the_number() {
-        let mut child = Command::new("sleep").arg("60").env(MARK, "unit").env(MARK_DIR, "/d").spawn().unwrap();
+        let mut child =
+            Command::new("sleep").arg("60").env(MARK, "unit").env(MARK_DIR, "/d").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let found = crate::wait::until_blocking("the mark", std::time::Duration::from_secs(5), || {
             marked().into_iter().find(|m| m.identity.pid == pid).ok_or_else(|| "none".to_owned())
