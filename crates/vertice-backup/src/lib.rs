@@ -20,6 +20,8 @@ mod restore;
 mod run;
 mod settings;
 mod target;
+#[cfg(test)]
+mod testing;
 
 pub use settings::Settings;
 pub use vertice_controller::manager::{LeaderElection, ManagerError};

@@ -69,7 +69,7 @@ pub(crate) async fn pods(client: &Client, namespace: &str, job: &Job) -> Result<
 pub(crate) fn pods_of(cache: &Store<Pod>, job: &Job) -> Vec<Pod> {
     let mut pods: Vec<Pod> =
         cache.state().iter().filter(|pod| belongs(pod, job)).map(|pod| Pod::clone(pod)).collect();
-    pods.sort_by_key(|pod| pod.name_any());
+    pods.sort_by_key(kube::ResourceExt::name_any);
     pods
 }
 

@@ -58,7 +58,7 @@ impl Reconciler for BackupReconciler {
             observe(&context.client, &self.caches, backup, cluster, self.agent_image.clone()).await?;
         let now = context.clock.now();
         let plan = plan(&observed, now)?;
-        let requeue_at = apply(context, &observed, plan, now).await?;
+        let requeue_at = Box::pin(apply(context, &observed, plan, now)).await?;
         Ok(requeue_at.map_or(Next::Await, Next::At))
     }
 }

@@ -92,7 +92,7 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, subjects: &[Subject]) -> fmt::
     let series = subjects.iter().map(|subject| {
         let totals = subject.totals.clone();
         (subject.labels.clone(), move |metric: &mut MetricEncoder<'_>| {
-            let bounds = DURATION_BUCKETS.into_iter().chain([f64::MAX]);
+            let bounds = DURATION_BUCKETS.into_iter().chain([f64::INFINITY]);
             let counts = totals.duration_buckets.iter().copied().chain(std::iter::repeat(0));
             let buckets: Vec<(f64, u64)> = bounds.zip(counts.map(count)).collect();
             metric.encode_histogram::<NoLabelSet>(totals.duration_seconds, count(totals.runs), &buckets, None)

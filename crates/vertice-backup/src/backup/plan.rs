@@ -13,11 +13,11 @@ use super::build::{Force, cronjob};
 use super::history::{Ledger, record};
 use super::observe::Observed;
 use super::status::{Draft, HEALTHY};
-use super::validate::{ValidatedBackup, validate};
+use super::validate::{Invalid, ValidatedBackup, validate};
 use crate::events::PlannedEvent;
 use crate::fields;
 use crate::names;
-use crate::run::{self, Run, RunState};
+use crate::run::{self, Attempt, Run, RunState};
 
 /// How late the first firing of a schedule that was just changed or resumed may be.
 const FIRST_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
@@ -46,32 +46,54 @@ pub(crate) enum PlanError {
 pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanError> {
     let backup = &observed.backup;
     let before = backup.status.clone().unwrap_or_default();
-    let waited = conditions::find(&before.conditions, HEALTHY)
-        .filter(|condition| condition.reason == FailureReason::PodNotStarted.as_str())
-        .map(|condition| condition.message.clone());
-    let runs: Vec<Run> = observed
-        .attempts
-        .iter()
-        .map(|attempt| {
-            let last =
-                before.last_backup.as_ref().filter(|last| Some(&last.job_uid) == attempt.job.uid().as_ref());
-            let running = last.is_some_and(|last| last.status == RunStatus::Running);
-            run::judge(attempt, waited.as_deref().filter(|_| running), now)
-        })
-        .collect();
+    let runs = runs(observed, &before, now);
     let ledger = record(&before, &runs, now);
     let valid = validate(observed, now);
-    let (wanted, guard_ends) = match &valid {
-        Ok(valid) => {
-            let force = force(observed, &before, valid, now);
-            let wanted =
-                cronjob(backup, valid, force.as_ref().map(|(force, _)| force), &observed.agent_image);
-            (Some(wanted.context(TaskSnafu { name: backup.name_any() })?), force.map(|(_, ends)| ends))
-        }
-        Err(_) => (None, None),
-    };
+    let mut looks = waits_for_pods(observed, &runs, now);
+    let mut wanted = None;
+    if let Ok(valid) = &valid {
+        let force = force(observed, &before, valid, now);
+        looks.extend(force.as_ref().map(|(_, ends)| *ends));
+        let made = cronjob(backup, valid, force.as_ref().map(|(force, _)| force), &observed.agent_image);
+        wanted = Some(made.context(TaskSnafu { name: backup.name_any() })?);
+    }
     let next = next_firing(observed, wanted.as_ref(), now);
-    let ready = match &valid {
+    looks.extend(next);
+    let ready = ready(&valid);
+    let namespace = backup.namespace().unwrap_or_default();
+    let draft = Draft {
+        healthy: healthy(&runs, &ledger),
+        phase: phase(&ready, backup.spec.suspend, &ledger, &runs),
+        ready,
+        ledger,
+        next_backup: next,
+        location: fields::location(&backup.spec.storage, &namespace, &backup.name_any()).url(),
+    };
+    let events = events(&before, &draft);
+    Ok(Plan { cronjob: wanted, draft, events, requeue_at: looks.into_iter().min() })
+}
+
+/// Where each run stands.
+fn runs(observed: &Observed, before: &VerticeBackupStatus, now: Timestamp) -> Vec<Run> {
+    let not_started = conditions::find(&before.conditions, HEALTHY)
+        .filter(|condition| condition.reason == FailureReason::PodNotStarted.as_str())
+        .map(|condition| condition.message.as_str());
+    let last = before.last_backup.as_ref().filter(|last| last.status == RunStatus::Running);
+    let judge = |attempt: &Attempt| {
+        let is_last = last.is_some_and(|last| Some(&last.job_uid) == attempt.job.uid().as_ref());
+        run::judge(attempt, not_started.filter(|_| is_last), now)
+    };
+    observed.attempts.iter().map(judge).collect()
+}
+
+/// When to look again at Jobs that have no pod yet.
+fn waits_for_pods(observed: &Observed, runs: &[Run], now: Timestamp) -> Vec<Timestamp> {
+    let open = observed.attempts.iter().zip(runs).filter(|(_, run)| run.ended().is_none());
+    open.filter_map(|(attempt, run)| run::patience_ends(attempt, run.started, now)).collect()
+}
+
+fn ready(valid: &Result<ValidatedBackup, Invalid>) -> Wanted {
+    match valid {
         Err(invalid) => Wanted::ready(false, invalid.reason(), invalid.to_string()),
         Ok(valid) if valid.suspend => Wanted::ready(
             true,
@@ -82,22 +104,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
             let text = format!("runs at {:?} in time zone {}", valid.schedule_text, valid.zone);
             Wanted::ready(true, "Scheduled", text)
         }
-    };
-    let patience = observed.attempts.iter().zip(&runs).filter(|(_, run)| run.ended().is_none());
-    let patience = patience.filter_map(|(attempt, run)| run::patience_ends(attempt, run.started, now));
-    let requeue_at = patience.chain(next).chain(guard_ends).min();
-    let location =
-        fields::location(&backup.spec.storage, &backup.namespace().unwrap_or_default(), &backup.name_any());
-    let draft = Draft {
-        healthy: healthy(&runs, &ledger),
-        phase: phase(&ready, backup.spec.suspend, &ledger, &runs),
-        ready,
-        ledger,
-        next_backup: next,
-        location: location.url(),
-    };
-    let events = events(&before, &draft);
-    Ok(Plan { cronjob: wanted, draft, events, requeue_at })
+    }
 }
 
 /// The instant at which the CronJob fires next: the one that is wanted, or, while the spec is invalid, the one that is there.

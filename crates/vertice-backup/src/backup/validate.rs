@@ -42,9 +42,9 @@ pub(super) struct ValidatedBackup {
 #[derive(Debug, Snafu)]
 pub(super) enum Invalid {
     #[snafu(display("spec.schedule: {source}"))]
-    InvalidSchedule { source: CronError },
+    Schedule { source: CronError },
     #[snafu(display("spec.timeZone: {source}"))]
-    InvalidTimeZone { source: CronError },
+    TimeZone { source: CronError },
     #[snafu(display(
         "spec.schedule: {expression:?} never fires within five years; correct the day or the month"
     ))]
@@ -61,8 +61,8 @@ impl Invalid {
     /// The reason of the Ready condition.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::InvalidSchedule { .. } | Self::NeverFires { .. } => "InvalidSchedule",
-            Self::InvalidTimeZone { .. } => "InvalidTimeZone",
+            Self::Schedule { .. } | Self::NeverFires { .. } => "InvalidSchedule",
+            Self::TimeZone { .. } => "InvalidTimeZone",
             Self::Timeout { .. } => "InvalidTimeout",
             Self::StartingDeadline { .. } => "InvalidStartingDeadline",
             Self::Target { source } => source.reason(),
@@ -76,9 +76,8 @@ pub(super) fn validate(observed: &Observed, now: jiff::Timestamp) -> Result<Vali
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let name = metadata.name.as_deref().unwrap_or_default();
     let zone = spec.time_zone.as_deref().unwrap_or(DEFAULT_ZONE);
-    let schedule = Schedule::parse(&spec.schedule, zone).map_err(|source| match source.is_time_zone() {
-        true => Invalid::InvalidTimeZone { source },
-        false => Invalid::InvalidSchedule { source },
+    let schedule = Schedule::parse(&spec.schedule, zone).map_err(|source| {
+        if source.is_time_zone() { Invalid::TimeZone { source } } else { Invalid::Schedule { source } }
     })?;
     if schedule.next_after(now).is_none() {
         return NeverFiresSnafu { expression: &spec.schedule }.fail();

@@ -69,10 +69,10 @@ async fn attempt(
     namespace: &str,
 ) -> Result<Option<Attempt>, ReadError> {
     let name = names::restore_job(&restore.name_any());
-    let cached = caches.jobs.get(&ObjectRef::new(&name).within(namespace)).map(|job| Job::clone(&job));
+    let known = caches.jobs.get(&ObjectRef::new(&name).within(namespace)).map(|job| Job::clone(&job));
     let uid = restore.status.as_ref().and_then(|status| status.job_uid.as_ref());
     // Before a Job is made, or called deleted, the API server is asked: the cache may be behind, and it has only our Jobs.
-    let job = match cached.filter(|job| uid.is_none() || job.uid().as_ref() == uid) {
+    let job = match known.filter(|job| uid.is_none() || job.uid().as_ref() == uid) {
         Some(job) => Some(job),
         None => live::job(client, namespace, &name).await?,
     };

@@ -125,7 +125,7 @@ fn follow(before: &VerticeRestoreStatus, attempt: &Attempt, now: Timestamp) -> P
     draft.job_uid = Some(run.uid.clone());
     draft.started =
         attempt.job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
-    draft.ready = Wanted::ready(true, "Started", format!("Job {} runs the restore", run.job));
+    draft.ready = Wanted::ready(true, "Started", format!("Job {} was started", run.job));
     let mut events = Vec::new();
     if before.job_uid.is_none() {
         events.push(PlannedEvent::normal("RestoreStarted", "Restore", format!("Job {}", run.job)));
@@ -157,7 +157,7 @@ fn vanished(
     let job = before.job.clone().unwrap_or_default();
     let ended = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut draft = Draft::new(RestorePhase::Running, before);
-    draft.ready = Wanted::ready(true, "Started", format!("Job {job} ran the restore"));
+    draft.ready = Wanted::ready(true, "Started", format!("Job {job} was started"));
     let run = Run {
         uid: before.job_uid.clone().unwrap_or_default(),
         manual: false,
