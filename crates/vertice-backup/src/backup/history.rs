@@ -37,7 +37,6 @@ pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp)
         last_success: before.last_success.clone(),
         ..Ledger::default()
     };
-    ledger.totals.duration_buckets.resize(DURATION_BUCKETS.len() + 1, 0);
     let lost = lost(before, runs, now);
     let mut ended: Vec<&Run> = runs.iter().chain(&lost).filter(|run| run.ended().is_some()).collect();
     ended.sort_by_key(|run| (run.ended(), run.started));
@@ -73,9 +72,11 @@ impl Ledger {
         let seconds = run.took().as_secs_f64();
         self.totals.runs += 1;
         self.totals.duration_seconds += seconds;
+        let buckets = &mut self.totals.duration_buckets;
+        buckets.resize(DURATION_BUCKETS.len() + 1, 0);
         let bucket =
             DURATION_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BUCKETS.len());
-        self.totals.duration_buckets[bucket] += 1;
+        buckets[bucket] += 1;
         if entry.status == RunStatus::Success {
             self.totals.succeeded += 1;
             self.last_success = Some(entry.clone());
