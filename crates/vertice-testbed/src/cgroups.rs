@@ -23,7 +23,8 @@ const PREFIX: &str = "vertice-";
 
 fn hierarchies() -> Vec<PathBuf> {
     let root = Path::new(ROOT);
-    let mut found: Vec<PathBuf> = folders(root).into_iter().filter(|path| path.join(MEMBERS).is_file()).collect();
+    let mut found: Vec<PathBuf> =
+        folders(root).into_iter().filter(|path| path.join(MEMBERS).is_file()).collect();
     if root.join("cgroup.controllers").is_file() {
         found = vec![root.to_owned()];
     }
@@ -54,7 +55,8 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// All groups that any run made.
 pub(crate) fn of_all_runs() -> Vec<PathBuf> {
-    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+    let named =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
     hierarchies().iter().flat_map(|hierarchy| folders(hierarchy)).filter(named).collect()
 }
 

@@ -135,7 +135,9 @@ fn kill(run: &str, records: &[Record]) -> Result<(), Error> {
         }
         let names: Vec<String> =
             left.keys().map(|pid| format!("{pid} {}", procfs::command_line(*pid))).collect();
-        left.values().for_each(|identity| identity.signal(Signal::KILL));
+        for identity in left.values() {
+            identity.signal(Signal::KILL);
+        }
         Err(names.join("; "))
     })
     .context(KillSnafu { run })

@@ -63,7 +63,7 @@ pub enum Error {
     #[snafu(display("a thread that sets the cluster up ended early"))]
     Thread { source: tokio::task::JoinError },
 
-    #[snafu(display("node {node} did not become {wanted}{}", ended.iter().map(|name| format!("; {name} has ended")).collect::<String>()))]
+    #[snafu(display("node {node} did not become {wanted} (processes of it that have ended: {ended:?})"))]
     Node { node: String, wanted: &'static str, source: wait::Deadline, ended: Vec<String> },
 
     #[snafu(display("deployment {namespace}/{name} did not become available"))]

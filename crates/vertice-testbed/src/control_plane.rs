@@ -292,7 +292,7 @@ pub(crate) fn flatten<T>(
 ) -> Result<T, Error> {
     let deadline = match outcome {
         Ok(Ok(found)) => return Ok(found),
-        Ok(Err(last)) => wait::Deadline { what: process.name().to_owned(), waited: Duration::ZERO, last },
+        Ok(Err(last)) => wait::Deadline::missed(process.name(), Duration::ZERO, last),
         Err(deadline) => deadline,
     };
     Err(deadline).context(NotReadySnafu { what: process.name(), tail: process.log_tail(20) })

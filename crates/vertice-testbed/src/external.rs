@@ -89,7 +89,8 @@ impl External {
     pub async fn from_file(paths: &Paths, file: &Path, context: &str) -> Result<Self, Error> {
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
         let config = Kubeconfig::read_from(file).context(ContextSnafu { context })?;
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.context(ContextSnafu { context })?;
+        let config =
+            kube::Config::from_custom_kubeconfig(config, &options).await.context(ContextSnafu { context })?;
         Self::connect(paths, config, Some(file.to_owned()), context).await
     }
 
@@ -112,7 +113,13 @@ impl External {
         let run = Run::create(paths)?;
         // Before the first namespace is made: whoever ends this run looks there for all that bear its label.
         run.record(&Record::External { kubeconfig: kubeconfig.clone(), context: context.to_owned() })?;
-        Ok(Self { context: context.to_owned(), client, kubectl: tool::kubectl(&paths.bin()), kubeconfig, run })
+        Ok(Self {
+            context: context.to_owned(),
+            client,
+            kubectl: tool::kubectl(&paths.bin()),
+            kubeconfig,
+            run,
+        })
     }
 
     pub fn context(&self) -> &str {

@@ -151,9 +151,9 @@ impl Machine {
         let mut roots = guests.clone();
         roots.push(self.init.pid);
         let mut found = procfs::tree(&roots);
-        guests.iter().for_each(|outside| {
+        for outside in &guests {
             found.remove(outside);
-        });
+        }
         found
     }
 

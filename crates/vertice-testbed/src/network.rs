@@ -35,7 +35,11 @@ pub enum Error {
     Addresses { source: tool::Error },
 
     #[snafu(display("failed to set up the network of {machine}"))]
-    Inside { machine: String, source: machine::Error },
+    Inside {
+        machine: String,
+        #[snafu(source(from(machine::Error, Box::new)))]
+        source: Box<machine::Error>,
+    },
 }
 
 /// A range of IPv4 addresses.

@@ -21,7 +21,7 @@ use crate::process::{self, Process};
 use crate::state::{self, Run};
 use crate::{cgroups, kubeconfig, wait};
 
-const CONTAINERD_DEADLINE: Duration = Duration::from_secs(60);
+const CONTAINERD_DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Snafu)]
 pub enum Error {
@@ -35,7 +35,12 @@ pub enum Error {
     Containerd { node: String, source: wait::Deadline, tail: String },
 
     #[snafu(display("failed to load image {image} into {node}"))]
-    Load { node: String, image: String, source: machine::Error },
+    Load {
+        node: String,
+        image: String,
+        #[snafu(source(from(machine::Error, Box::new)))]
+        source: Box<machine::Error>,
+    },
 
     #[snafu(display("failed to make the control groups of the pods of {node}"))]
     MakeCgroups { node: String, source: std::io::Error },
@@ -153,20 +158,20 @@ impl Node {
     }
 
     fn write_config(&self) -> Result<(), Error> {
-        let Inner { site, dir, .. } = &*self.0;
+        let dir = self.dir();
         for (file, text) in [
             ("containerd.toml", config::containerd(self)),
             ("kubelet.yaml", config::kubelet(self)),
             ("kube-proxy.yaml", config::kube_proxy(self)),
             ("cni/10-testbed.conflist", config::cni(self)),
         ] {
-            site.run.write(&dir.join(file), text)?;
+            state::write_private(&dir.join(file), text)?;
         }
         Ok(state::make_dir(&dir.join("tmp"))?)
     }
 
     fn write_identity(&self, pki: &Pki, server: &str) -> Result<(), Error> {
-        let Inner { site, dir, name, .. } = &*self.0;
+        let Inner { dir, name, .. } = &*self.0;
         let authority = &pki.authority.pair().certificate;
         let user = format!("system:node:{name}");
         let hosts = [name.clone(), self.address().to_string()];
@@ -181,7 +186,7 @@ impl Node {
             ("kubelet.kubeconfig", &kubelet),
             ("kube-proxy.kubeconfig", &proxy),
         ] {
-            site.run.write(&dir.join(file), text)?;
+            state::write_private(&dir.join(file), text)?;
         }
         Ok(())
     }

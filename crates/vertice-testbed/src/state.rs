@@ -115,16 +115,6 @@ impl Run {
         // One write a line: a kill in between leaves whole lines.
         file.write_all(&line).context(IoSnafu { action: "append to", path })
     }
-
-    /// Writes a file that only the owner of the run may read.
-    pub(crate) fn write(&self, path: &Path, text: impl AsRef<[u8]>) -> Result<(), Error> {
-        if let Some(parent) = path.parent() {
-            make_dir(parent)?;
-        }
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
-        let mut file = file.context(IoSnafu { action: "open", path })?;
-        file.write_all(text.as_ref()).context(IoSnafu { action: "write", path })
-    }
 }
 
 impl Drop for Run {
@@ -141,6 +131,16 @@ const JOURNAL: &str = "journal.jsonl";
 /// Creates a folder and its parents, readable by its owner only.
 pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).context(IoSnafu { action: "create", path })
+}
+
+/// Writes a file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: impl AsRef<[u8]>) -> Result<(), Error> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+    let mut file = file.context(IoSnafu { action: "open", path })?;
+    file.write_all(text.as_ref()).context(IoSnafu { action: "write", path })
 }
 
 fn new_dir(root: &Path) -> Result<(String, PathBuf), Error> {

@@ -4,20 +4,39 @@ use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use snafu::Snafu;
-
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Snafu)]
-#[snafu(display("gave up after {:.1} s waiting for {what}: {last}", waited.as_secs_f64()))]
-pub struct Deadline {
-    /// What was waited for.
-    pub what: String,
-    pub waited: Duration,
-    /// What the last look saw.
-    pub last: String,
+/// A condition that did not come about in time.
+#[derive(Debug)]
+pub struct Deadline(Box<Missed>);
+
+#[derive(Debug)]
+struct Missed {
+    what: String,
+    waited: Duration,
+    last: String,
 }
+
+impl Deadline {
+    pub(crate) fn missed(what: impl fmt::Display, waited: Duration, last: String) -> Self {
+        Self(Box::new(Missed { what: what.to_string(), waited, last }))
+    }
+
+    /// What the last look saw.
+    pub fn last(&self) -> &str {
+        &self.0.last
+    }
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Missed { what, waited, last } = &*self.0;
+        write!(f, "gave up after {:.1} s waiting for {what}: {last}", waited.as_secs_f64())
+    }
+}
+
+impl std::error::Error for Deadline {}
 
 /// The result of one look: done, or what is still missing.
 pub type Look<T> = Result<T, String>;
@@ -33,7 +52,7 @@ where
     loop {
         let left = deadline.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return Err(Deadline { what: what.to_string(), waited: start.elapsed(), last });
+            return Err(Deadline::missed(what, start.elapsed(), last));
         }
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(found)) => return Ok(found),
@@ -57,7 +76,7 @@ pub(crate) fn until_blocking<T>(
             Err(missing) => missing,
         };
         if start.elapsed() >= deadline {
-            return Err(Deadline { what: what.to_string(), waited: start.elapsed(), last });
+            return Err(Deadline::missed(what, start.elapsed(), last));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -80,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_hangs_ends_at_the_deadline() {
         let never = until("an answer", Duration::from_millis(20), std::future::pending::<Look<()>>).await;
-        assert_eq!(never.unwrap_err().last, "no answer");
+        assert_eq!(never.unwrap_err().last(), "no answer");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Control planes alone: many on one etcd, apart from each other, with an audit log.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::config::KubeConfigOptions;
 use kube::{Api, ResourceExt};
 use vertice_testbed::control_plane::{Audit, ControlPlane, ControlPlaneOptions, Error, Etcd, EtcdOptions};
 use vertice_testbed::paths::Paths;
@@ -36,7 +38,8 @@ async fn two_on_one_etcd_do_not_see_each_other() {
 
     // A certificate of one is nothing to the other.
     let stranger = kube::config::Kubeconfig::read_from(one.kubeconfig()).unwrap();
-    let mut stranger = kube::Config::from_custom_kubeconfig(stranger, &Default::default()).await.unwrap();
+    let mut stranger =
+        kube::Config::from_custom_kubeconfig(stranger, &KubeConfigOptions::default()).await.unwrap();
     stranger.cluster_url = two.server().parse().unwrap();
     let refused = Api::<ConfigMap>::namespaced(kube::Client::try_from(stranger).unwrap(), "default");
     assert!(refused.get_opt("mine").await.is_err());
@@ -59,7 +62,8 @@ async fn the_audit_log_says_who_did_what() {
     let event = wait::until("the creation in the audit log", Duration::from_secs(20), || async {
         let text = std::fs::read_to_string(log).map_err(|error| error.to_string())?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut creations = events.filter(|event| event["verb"] == "create" && event["objectRef"]["name"] == "seen");
+        let mut creations =
+            events.filter(|event| event["verb"] == "create" && event["objectRef"]["name"] == "seen");
         creations.next().ok_or_else(|| format!("{} lines without it", text.lines().count()))
     })
     .await
@@ -92,10 +96,12 @@ async fn with_a_controller_manager_service_accounts_get_tokens() {
 
     let mut config = kube::Config::new(plane.server().parse().unwrap());
     let admin = kube::config::Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    config.root_cert = kube::Config::from_custom_kubeconfig(admin, &Default::default()).await.unwrap().root_cert;
+    config.root_cert =
+        kube::Config::from_custom_kubeconfig(admin, &KubeConfigOptions::default()).await.unwrap().root_cert;
     config.auth_info.token = Some(String::from_utf8(token.0).unwrap().into());
     let client = kube::Client::try_from(config).unwrap();
-    let refusal = Api::<Secret>::namespaced(client, "default").list(&Default::default()).await.unwrap_err();
+    let refusal =
+        Api::<Secret>::namespaced(client, "default").list(&ListParams::default()).await.unwrap_err();
     let kube::Error::Api(status) = refusal else { panic!("not refused by the API server: {refusal}") };
     assert!(status.message.contains("system:serviceaccount:default:default"), "{}", status.message);
 }
@@ -108,5 +114,8 @@ async fn one_that_cannot_start_shows_the_end_of_its_log() {
     let error = ControlPlane::start(&etcd, options).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }), "{error:?}");
     let shown = error.to_string();
-    assert!(shown.contains("wrong-kube-apiserver did not become ready") && shown.contains("no-such-flag"), "{shown}");
+    assert!(
+        shown.contains("wrong-kube-apiserver did not become ready") && shown.contains("no-such-flag"),
+        "{shown}"
+    );
 }

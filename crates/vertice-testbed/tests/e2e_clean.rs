@@ -1,6 +1,5 @@
 //! A run that is killed at any moment: the next one works, and after a clean nothing is left on the machine.
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -21,11 +20,9 @@ fn own_target(dir: &Path) -> Paths {
     let shared = Paths::locate();
     let paths = Paths::new(shared.workspace(), dir);
     std::fs::create_dir_all(paths.testbed()).unwrap();
-    for (from, to) in [
-        (shared.bin(), paths.bin()),
-        (shared.parts(), paths.parts()),
-        (shared.images(), paths.images()),
-    ] {
+    for (from, to) in
+        [(shared.bin(), paths.bin()), (shared.parts(), paths.parts()), (shared.images(), paths.images())]
+    {
         symlink(from, to).unwrap();
     }
     paths
@@ -69,7 +66,7 @@ fn exists_in_run(paths: &Paths, file: &str) -> bool {
 async fn kill_when(paths: &Paths, scratch: &Path, what: &str, reached: Reached) -> Vec<PathBuf> {
     let progress = scratch.join(what.replace(' ', "-"));
     let mut owner = start_owner(paths.target(), &progress);
-    let seen = wait::until(what, Duration::from_secs(120), || async {
+    let seen = wait::until(what, Duration::from_mins(2), || async {
         let lines = std::fs::read_to_string(&progress).unwrap_or_default();
         if reached(paths, &lines) { Ok(()) } else { Err(lines) }
     });
@@ -98,7 +95,8 @@ async fn whatever_a_killed_run_left_is_swept_by_the_next_and_by_clean() {
         assert_eq!(left.len(), 1, "killed when {what}: {left:?}");
     }
     let options = ClusterOptions { paths: paths.clone(), ..ClusterOptions::new("next", 1) };
-    let cluster = Cluster::start(options).await.unwrap_or_else(|error| panic!("{}", snafu::Report::from_error(error)));
+    let cluster =
+        Cluster::start(options).await.unwrap_or_else(|error| panic!("{}", snafu::Report::from_error(error)));
     assert_eq!(cluster.ended(), Vec::<String>::new());
 
     // A clean ends runs whose owner lives as well, and says so.

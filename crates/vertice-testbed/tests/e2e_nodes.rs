@@ -1,7 +1,9 @@
 //! Two real nodes: pods reach each other and Services; nodes are cut, frozen and switched off, and come back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod common;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
@@ -17,8 +19,8 @@ use vertice_testbed::wait;
 use common::{address, database, exec, image, query, start, wait_query, wait_ready};
 
 /// A node is NotReady when it has been silent for the grace period of 20 s; the rest is slack for a busy machine.
-const NOT_READY: Duration = Duration::from_secs(60);
-const READY_AGAIN: Duration = Duration::from_secs(60);
+const NOT_READY: Duration = Duration::from_mins(1);
+const READY_AGAIN: Duration = Duration::from_mins(1);
 
 /// Two nodes, with a database on each: `one` on `node1` and `two` on `node2`.
 async fn two_nodes(name: &str) -> (Cluster, Image) {
@@ -134,7 +136,11 @@ async fn a_stopped_node_loses_its_containers_and_keeps_its_disk() {
     node.start().await.unwrap();
     cluster.wait_node("node2", true, READY_AGAIN).await.unwrap();
     wait_query(&cluster, "one", "two", true).await;
-    assert_ne!(query(&cluster, "one", "two", started).await, Ok(before), "the database outlived the power cut");
+    assert_ne!(
+        query(&cluster, "one", "two", started).await,
+        Ok(before),
+        "the database outlived the power cut"
+    );
     assert_eq!(query(&cluster, "one", "two", "select n from t").await, Ok("42".to_owned()));
     cluster.shutdown().await.unwrap();
 }
@@ -146,37 +152,46 @@ async fn claim(cluster: &Cluster, name: &str) {
                  "resources": {"requests": {"storage": "1Gi"}}},
     }))
     .unwrap();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client(), "default");
-    claims.create(&PostParams::default(), &claim).await.unwrap();
+    claims(cluster).create(&PostParams::default(), &claim).await.unwrap();
+}
+
+fn claims(cluster: &Cluster) -> Api<PersistentVolumeClaim> {
+    Api::namespaced(cluster.client(), "default")
 }
 
 #[tokio::test]
 async fn a_claim_that_is_deleted_takes_its_data_with_it() {
     let image = image(&Paths::locate()).await;
     let cluster = start("volumes", 1, &image).await;
-    let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+    // The volume that is there is taken first, and one is made for the claim that finds none.
     cluster.add_volume("by-hand", "1Gi", "node1").await.unwrap();
-    claim(&cluster, "data").await;
-    database(&cluster, "one", "node1", &image, Some("data")).await;
-    wait_ready(&cluster, "one").await;
-
-    let used = volumes.list(&Default::default()).await.unwrap();
-    let bound = used.iter().find(|volume| volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_some())).unwrap();
-    let path = bound.spec.as_ref().and_then(|spec| spec.local.as_ref()).unwrap().path.clone();
-    let data = std::path::Path::new(&path).join("pgdata/PG_VERSION");
-    assert!(data.exists(), "{} is not there", data.display());
-
-    common::pods(&cluster).delete("one", &DeleteParams::default()).await.unwrap();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client(), "default");
-    claims.delete("data", &DeleteParams::default()).await.unwrap();
-    let name = bound.name_any();
-    wait::until(format!("volume {name} to be gone"), Duration::from_secs(60), || async {
-        let left = volumes.get_opt(&name).await.map_err(|error| error.to_string())?;
-        left.map_or(Ok(()), |volume| Err(format!("{:?} {:?}", volume.status, volume.metadata.finalizers)))
-    })
-    .await
-    .unwrap();
-    assert!(!std::path::Path::new(&path).exists(), "{path} is still there");
-    assert_eq!(cluster.run().dir().join("nodes/node1/volumes/by-hand").is_dir(), used.items.len() == 2);
+    for name in ["one", "two"] {
+        claim(&cluster, name).await;
+        database(&cluster, name, "node1", &image, Some(name)).await;
+        wait_ready(&cluster, name).await;
+    }
+    assert_eq!(volume_of(&cluster, "one").await.0, "by-hand");
+    for name in ["one", "two"] {
+        let (volume, path) = volume_of(&cluster, name).await;
+        assert!(path.join("pgdata/PG_VERSION").exists(), "{} has no database", path.display());
+        common::pods(&cluster).delete(name, &DeleteParams::default()).await.unwrap();
+        claims(&cluster).delete(name, &DeleteParams::default()).await.unwrap();
+        let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+        wait::until(format!("volume {volume} to be gone"), Duration::from_mins(1), || async {
+            let left = volumes.get_opt(&volume).await.map_err(|error| error.to_string())?;
+            left.map_or(Ok(()), |volume| Err(format!("{:?} {:?}", volume.status, volume.metadata.finalizers)))
+        })
+        .await
+        .unwrap();
+        assert!(!path.exists(), "{} is still there", path.display());
+    }
     cluster.shutdown().await.unwrap();
+}
+
+/// The volume that a claim is bound to, and its folder.
+async fn volume_of(cluster: &Cluster, claim: &str) -> (String, PathBuf) {
+    let claim = claims(cluster).get(claim).await.unwrap();
+    let name = claim.spec.unwrap().volume_name.unwrap();
+    let volume = Api::<PersistentVolume>::all(cluster.client()).get(&name).await.unwrap();
+    (name, volume.spec.unwrap().local.unwrap().path.into())
 }

@@ -21,11 +21,11 @@ use crate::network::Network;
 use crate::node::{Node, Site};
 use crate::parts::{self, Part, Parts};
 use crate::pki::Pki;
-use crate::state::Run;
+use crate::state::{self, Run};
 use crate::{apt, wait};
 
-const NODE_DEADLINE: Duration = Duration::from_secs(120);
-const ADDON_DEADLINE: Duration = Duration::from_secs(120);
+const NODE_DEADLINE: Duration = Duration::from_mins(2);
+const ADDON_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Everything that is built before anything is started.
 struct Prepared {
@@ -177,8 +177,8 @@ where
     F: Fn(&Node) -> Result<(), crate::node::Error> + Clone + Send + 'static,
 {
     let mut threads = JoinSet::new();
-    for node in nodes.iter().cloned() {
-        let work = work.clone();
+    for node in nodes {
+        let (work, node) = (work.clone(), node.clone());
         threads.spawn_blocking(move || work(&node));
     }
     while let Some(ended) = threads.join_next().await {
@@ -237,7 +237,7 @@ impl Cluster {
             self.kubeconfig.display(),
             self.parts.path_dir().display()
         );
-        Ok(self.run.write(&self.env_file(), text)?)
+        Ok(state::write_private(&self.env_file(), text)?)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::network::Plan;
 use crate::parts::Parts;
 use crate::pki::{Pair, Pki, Subject};
 use crate::process::Process;
-use crate::state::Run;
+use crate::state::{self, Run};
 
 /// What the API server writes to its audit log, for every request of everybody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,13 +105,13 @@ impl ApiServer<'_> {
         let kubeconfig = self.dir.join("kubeconfig");
         let admin = pki.user("kubernetes-admin", Some("system:masters"))?;
         let name = format!("vertice-{}", self.name);
-        run.write(
+        state::write_private(
             &kubeconfig,
             kubeconfig::render(&name, &server, &pki.authority.pair().certificate, &admin),
         )?;
 
         let mut command = place.command(parts.bin("kube-apiserver"));
-        command.args(self.serving(run, pki)?).args(self.cluster_flags());
+        command.args(self.serving(pki)?).args(self.cluster_flags());
         let audit_log = self.audit_log(run)?;
         if let Some(log) = &audit_log {
             command.arg(format!("--audit-policy-file={}", self.dir.join("audit-policy.yaml").display()));
@@ -124,14 +124,14 @@ impl ApiServer<'_> {
 
     fn audit_log(&self, run: &Run) -> Result<Option<PathBuf>, Error> {
         let Some(policy) = self.audit.policy() else { return Ok(None) };
-        run.write(&self.dir.join("audit-policy.yaml"), policy)?;
+        state::write_private(&self.dir.join("audit-policy.yaml"), policy)?;
         let log = run.logs().join(format!("{}-audit.log", self.name));
-        run.write(&log, "")?;
+        state::write_private(&log, "")?;
         Ok(Some(log))
     }
 
     /// Writes certificates and keys, and returns the flags that name them.
-    fn serving(&self, run: &Run, pki: &Pki) -> Result<Vec<String>, Error> {
+    fn serving(&self, pki: &Pki) -> Result<Vec<String>, Error> {
         let hosts = self.address.hosts();
         let serving = Subject { name: "kube-apiserver", group: None, hosts: &hosts };
         let serving = pki.authority.issue(&serving)?;
@@ -142,7 +142,7 @@ impl ApiServer<'_> {
         let mut flags = Vec::new();
         let mut file = |flag: &str, name: &str, text: &str| -> Result<(), Error> {
             let path = self.dir.join("pki").join(name);
-            run.write(&path, text)?;
+            state::write_private(&path, text)?;
             flags.push(format!("--{flag}={}", path.display()));
             Ok(())
         };

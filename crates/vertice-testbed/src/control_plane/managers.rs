@@ -10,7 +10,7 @@ use crate::kubeconfig;
 use crate::parts::Parts;
 use crate::pki::Pki;
 use crate::process::Process;
-use crate::wait;
+use crate::{state, wait};
 
 /// The managers to be started.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ impl Managers<'_> {
         let mut started = Vec::new();
         let pki_dir = self.dir.join("pki");
         if self.controller_manager {
-            let run = place.run();
-            run.write(&pki_dir.join("ca.key"), &pki.authority.pair().key)?;
+            state::write_private(&pki_dir.join("ca.key"), &pki.authority.pair().key)?;
             let file = |flag: &str, name: &str| format!("--{flag}={}", pki_dir.join(name).display());
             let mut flags = vec![
                 file("root-ca-file", "ca.crt"),
@@ -70,7 +69,7 @@ impl Managers<'_> {
         let text =
             kubeconfig::render(program, server, &pki.authority.pair().certificate, &pki.user(&user, None)?);
         let path = self.dir.join(format!("{program}.kubeconfig"));
-        place.run().write(&path, text)?;
+        state::write_private(&path, text)?;
         let mut command = place.command(parts.bin(program));
         command.arg(format!("--kubeconfig={}", path.display()));
         command.args(["--leader-elect=false", "--secure-port=0", "--profiling=false"]).args(flags);

@@ -76,14 +76,14 @@ evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available
 pub(super) fn kube_proxy(node: &Node) -> String {
     // maxPerCore 0: the limit belongs to the host, and cannot be set from a network namespace.
     format!(
-        r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
+        r"apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
 clusterCIDR: {pods}
 hostnameOverride: {name}
 clientConnection: {{kubeconfig: {dir}/kube-proxy.kubeconfig}}
 conntrack: {{maxPerCore: 0}}
-"#,
+",
         pods = node.0.site.network.plan().pods(),
         name = node.name(),
         dir = node.dir().display(),

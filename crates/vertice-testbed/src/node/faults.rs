@@ -110,16 +110,17 @@ impl Node {
         let ends = self.far_ends(cut);
         let address =
             |field: &str| ends.as_ref().map(|ends| format!("ip {field} {ends} ")).unwrap_or_default();
-        let mut rules = format!(
-            "table inet {TABLE} {{\n chain in {{ type filter hook prerouting priority raw; }}\n \
-             chain out {{ type filter hook postrouting priority 300; }}\n}}\n"
-        );
+        let mut rules = vec![
+            format!("add table inet {TABLE}"),
+            format!("add chain inet {TABLE} in {{ type filter hook prerouting priority raw; }}"),
+            format!("add chain inet {TABLE} out {{ type filter hook postrouting priority 300; }}"),
+        ];
         if way != Way::Out {
-            rules.push_str(&format!("add rule inet {TABLE} in iifname eth0 {}drop\n", address("saddr")));
+            rules.push(format!("add rule inet {TABLE} in iifname eth0 {}drop", address("saddr")));
         }
         if way != Way::In {
-            rules.push_str(&format!("add rule inet {TABLE} out oifname eth0 {}drop\n", address("daddr")));
+            rules.push(format!("add rule inet {TABLE} out oifname eth0 {}drop", address("daddr")));
         }
-        rules
+        rules.join("\n") + "\n"
     }
 }

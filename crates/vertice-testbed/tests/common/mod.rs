@@ -15,10 +15,10 @@ use vertice_testbed::paths::Paths;
 use vertice_testbed::report::Reporter;
 use vertice_testbed::wait;
 
-pub const POD_DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const POD_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A database, because it comes with a shell and tools to reach another one.
-pub async fn image(paths: &Paths) -> Image {
+pub(crate) async fn image(paths: &Paths) -> Image {
     let paths = paths.clone();
     let made = tokio::task::spawn_blocking(move || {
         let ledger = Ledger::open(&paths, Reporter::default());
@@ -28,17 +28,17 @@ pub async fn image(paths: &Paths) -> Image {
     made.await.unwrap()
 }
 
-pub async fn start(name: &str, nodes: u8, image: &Image) -> Cluster {
+pub(crate) async fn start(name: &str, nodes: u8, image: &Image) -> Cluster {
     let options = ClusterOptions { images: vec![image.clone()], ..ClusterOptions::new(name, nodes) };
     Cluster::start(options).await.unwrap_or_else(|error| panic!("{}", snafu::Report::from_error(error)))
 }
 
-pub fn pods(cluster: &Cluster) -> Api<Pod> {
+pub(crate) fn pods(cluster: &Cluster) -> Api<Pod> {
     Api::namespaced(cluster.client(), "default")
 }
 
 /// A database pod on a node, with a Service of its name.
-pub async fn database(cluster: &Cluster, name: &str, node: &str, image: &Image, claim: Option<&str>) {
+pub(crate) async fn database(cluster: &Cluster, name: &str, node: &str, image: &Image, claim: Option<&str>) {
     let volumes = claim.map(|claim| json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]));
     let mounts = claim.map(|_| json!([{"name": "data", "mountPath": "/var/lib/postgresql/data"}]));
     let pod: Pod = serde_json::from_value(json!({
@@ -46,7 +46,10 @@ pub async fn database(cluster: &Cluster, name: &str, node: &str, image: &Image, 
         "spec": {
             "nodeSelector": {"kubernetes.io/hostname": node},
             "terminationGracePeriodSeconds": 1,
-            "securityContext": {"runAsNonRoot": true, "runAsUser": 999, "fsGroup": 999},
+            // A volume that has the right group is left alone: PostgreSQL refuses a folder that the group may write to.
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": 999, "fsGroup": 999, "fsGroupChangePolicy": "OnRootMismatch",
+            },
             "containers": [{
                 "name": "postgres",
                 "image": image.reference,
@@ -68,7 +71,7 @@ pub async fn database(cluster: &Cluster, name: &str, node: &str, image: &Image, 
     services.create(&PostParams::default(), &service).await.unwrap();
 }
 
-pub async fn wait_ready(cluster: &Cluster, name: &str) -> Pod {
+pub(crate) async fn wait_ready(cluster: &Cluster, name: &str) -> Pod {
     wait::until(format!("pod {name} to be ready"), POD_DEADLINE, || async {
         let pod = pods(cluster).get(name).await.map_err(|error| error.to_string())?;
         let status = pod.status.clone().unwrap_or_default();
@@ -79,12 +82,12 @@ pub async fn wait_ready(cluster: &Cluster, name: &str) -> Pod {
     .unwrap()
 }
 
-pub fn address(pod: &Pod) -> String {
+pub(crate) fn address(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap()
 }
 
 /// What a command in a pod prints, or how it failed.
-pub async fn exec(cluster: &Cluster, pod: &str, command: &[&str]) -> Result<String, String> {
+pub(crate) async fn exec(cluster: &Cluster, pod: &str, command: &[&str]) -> Result<String, String> {
     let mut kubectl = tokio::process::Command::from(cluster.kubectl());
     kubectl.args(["exec", pod, "--request-timeout=30s", "--"]).args(command);
     let output = kubectl.output().await.map_err(|error| error.to_string())?;
@@ -93,13 +96,13 @@ pub async fn exec(cluster: &Cluster, pod: &str, command: &[&str]) -> Result<Stri
 }
 
 /// Runs SQL in pod `from` on the database at `host`.
-pub async fn query(cluster: &Cluster, from: &str, host: &str, sql: &str) -> Result<String, String> {
+pub(crate) async fn query(cluster: &Cluster, from: &str, host: &str, sql: &str) -> Result<String, String> {
     let host = format!("host={host} user=postgres connect_timeout=3");
     exec(cluster, from, &["psql", "--no-psqlrc", "-At", &host, "-c", sql]).await
 }
 
 /// Waits until a query succeeds, or until it fails.
-pub async fn wait_query(cluster: &Cluster, from: &str, host: &str, reachable: bool) -> Duration {
+pub(crate) async fn wait_query(cluster: &Cluster, from: &str, host: &str, reachable: bool) -> Duration {
     let begin = std::time::Instant::now();
     let what = format!("{host} to be {} from {from}", if reachable { "reachable" } else { "out of reach" });
     wait::until(what, POD_DEADLINE, || async {
