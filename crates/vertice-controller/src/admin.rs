@@ -52,7 +52,11 @@ struct Shown {
 
 impl Admin {
     /// Listens on an address; port 0 takes any free one.
-    pub async fn bind(address: SocketAddr, readiness: Readiness, metrics: Metrics) -> Result<Self, AdminError> {
+    pub async fn bind(
+        address: SocketAddr,
+        readiness: Readiness,
+        metrics: Metrics,
+    ) -> Result<Self, AdminError> {
         let listener = TcpListener::bind(address).await.context(ListenSnafu { address })?;
         Ok(Self { listener, router: router(Shown { readiness, metrics }) })
     }
@@ -107,7 +111,8 @@ mod tests {
 
     async fn request(address: SocketAddr, path: &str, accept: &str) -> String {
         let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
         connection.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
@@ -130,15 +135,22 @@ mod tests {
 
         let waiting = request(address, "/readyz", "*/*").await;
         assert!(waiting.starts_with("HTTP/1.1 503"), "{waiting}");
-        assert!(waiting.ends_with("waiting for CustomResourceDefinition verticebackups.vertice.io\n"), "{waiting}");
+        assert!(
+            waiting.ends_with("waiting for CustomResourceDefinition verticebackups.vertice.io\n"),
+            "{waiting}"
+        );
         gate.ready();
         assert!(request(address, "/readyz", "*/*").await.starts_with("HTTP/1.1 200"));
 
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-        for (accept, content_type) in [(prometheus, OPENMETRICS), ("*/*", OPENMETRICS), ("text/plain", PLAIN)] {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        for (accept, content_type) in [(prometheus, OPENMETRICS), ("*/*", OPENMETRICS), ("text/plain", PLAIN)]
+        {
             let text = request(address, "/metrics", accept).await;
             assert!(text.contains(&format!("content-type: {content_type}\r\n")), "{accept}: {text}");
-            assert!(text.contains("vertice_controller_reconcile_total{controller=\"backup\",result=\"error\"} 0"));
+            assert!(
+                text.contains("vertice_controller_reconcile_total{controller=\"backup\",result=\"error\"} 0")
+            );
             assert!(text.ends_with("# EOF\n"));
         }
         assert!(request(address, "/nothing", "*/*").await.starts_with("HTTP/1.1 404"));

@@ -51,7 +51,10 @@ pub(crate) struct WatchBackoff {
 impl WatchBackoff {
     /// Waits at most 10 s, so that a CRD that is installed after the operator is found soon.
     pub(crate) fn new() -> Self {
-        Self { backoff: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(10) }, failures: 0 }
+        Self {
+            backoff: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(10) },
+            failures: 0,
+        }
     }
 }
 

@@ -151,14 +151,29 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let mut conditions = Vec::new();
-        assert!(set(&mut conditions, Wanted::ready(true, "Scheduled", "next run at 02:00"), Some(1), at("2026-01-01T10:00:00.7Z")));
-        assert!(set(&mut conditions, Wanted::ready(true, "Running", "run 17 is running"), Some(2), at("2026-01-01T11:00:00Z")));
+        assert!(set(
+            &mut conditions,
+            Wanted::ready(true, "Scheduled", "next run at 02:00"),
+            Some(1),
+            at("2026-01-01T10:00:00.7Z")
+        ));
+        assert!(set(
+            &mut conditions,
+            Wanted::ready(true, "Running", "run 17 is running"),
+            Some(2),
+            at("2026-01-01T11:00:00Z")
+        ));
         assert_eq!(conditions[0].last_transition_time.0, at("2026-01-01T10:00:00Z"));
         assert_eq!(conditions[0].reason, "Running");
         assert_eq!(conditions[0].message, "run 17 is running");
         assert_eq!(conditions[0].observed_generation, Some(2));
 
-        assert!(set(&mut conditions, Wanted::ready(false, "Failed", "no"), Some(2), at("2026-01-01T12:00:00Z")));
+        assert!(set(
+            &mut conditions,
+            Wanted::ready(false, "Failed", "no"),
+            Some(2),
+            at("2026-01-01T12:00:00Z")
+        ));
         assert_eq!(conditions[0].last_transition_time.0, at("2026-01-01T12:00:00Z"));
         assert!(!is_true(&conditions, READY));
         assert_eq!(conditions.len(), 1);
@@ -199,7 +214,12 @@ mod tests {
     #[test]
     fn messages_are_cut_to_what_the_api_server_takes() {
         let mut conditions = Vec::new();
-        set(&mut conditions, Wanted::ready(false, "Long", "ü".repeat(40_000)), None, at("2026-01-01T10:00:00Z"));
+        set(
+            &mut conditions,
+            Wanted::ready(false, "Long", "ü".repeat(40_000)),
+            None,
+            at("2026-01-01T10:00:00Z"),
+        );
         assert!(conditions[0].message.len() <= MESSAGE_MAX);
         assert!(conditions[0].message.ends_with('…'));
     }

@@ -318,7 +318,10 @@ async fn run_both(
     }
 }
 
-async fn stop_all(mut parts: JoinSet<Result<(), ManagerError>>, options: &Options) -> Result<(), ManagerError> {
+async fn stop_all(
+    mut parts: JoinSet<Result<(), ManagerError>>,
+    options: &Options,
+) -> Result<(), ManagerError> {
     let mut grace = options.clock.sleep(options.grace);
     let mut result = Ok(());
     loop {

@@ -43,7 +43,11 @@ impl Gate {
     /// It is not there (any more), and this is why.
     pub fn wait(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        self.readiness.waiting.write().unwrap_or_else(PoisonError::into_inner).insert(self.name.clone(), reason);
+        self.readiness
+            .waiting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(self.name.clone(), reason);
     }
 }
 

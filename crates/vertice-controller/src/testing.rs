@@ -33,7 +33,12 @@ pub(crate) struct FakeServer {
 
 impl FakeServer {
     pub(crate) fn new(handler: impl Fn(&Seen) -> (u16, Value) + Send + Sync + 'static) -> Self {
-        Self { handler: Arc::new(handler), seen: Arc::default(), listed: Arc::default(), watches: Arc::default() }
+        Self {
+            handler: Arc::new(handler),
+            seen: Arc::default(),
+            listed: Arc::default(),
+            watches: Arc::default(),
+        }
     }
 
     /// A server whose only objects are these ConfigMaps.
@@ -90,12 +95,15 @@ impl FakeServer {
             });
             return Ok(Response::new(StreamBody::new(lines).boxed_unsync()));
         }
-        if parts.method == Method::GET && uri.split('?').next().is_some_and(|path| path.ends_with("/configmaps")) {
+        if parts.method == Method::GET
+            && uri.split('?').next().is_some_and(|path| path.ends_with("/configmaps"))
+        {
             let items = self.listed.lock().unwrap().clone();
             let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items});
             return Ok(respond(200, &list));
         }
-        let seen = Seen { method: parts.method, uri, body: serde_json::from_slice(&body).unwrap_or_default() };
+        let seen =
+            Seen { method: parts.method, uri, body: serde_json::from_slice(&body).unwrap_or_default() };
         let (status, value) = (self.handler)(&seen);
         self.seen.lock().unwrap().push(seen);
         Ok(respond(status, &value))

@@ -16,7 +16,11 @@ pub struct FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+        if self.field.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.field, self.message)
+        }
     }
 }
 
@@ -116,8 +120,9 @@ impl ApplyError {
 /// What the server said about single fields; the whole message when it named none.
 fn field_errors(status: &Status) -> Vec<FieldError> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    let fields: Vec<_> =
-        causes.map(|cause| FieldError { field: cause.field.clone(), message: cause.message.clone() }).collect();
+    let fields: Vec<_> = causes
+        .map(|cause| FieldError { field: cause.field.clone(), message: cause.message.clone() })
+        .collect();
     if fields.is_empty() {
         return vec![FieldError { field: String::new(), message: status.message.clone() }];
     }
@@ -171,7 +176,11 @@ mod tests {
     fn each_refusal_reads_well() {
         let server = "cronjobs.batch \"nightly\" is invalid: …";
         let errors = [
-            error(422, server, &[("spec.schedule", "Invalid value: \"x\""), ("spec.timeZone", "unknown time zone Mars")]),
+            error(
+                422,
+                server,
+                &[("spec.schedule", "Invalid value: \"x\""), ("spec.timeZone", "unknown time zone Mars")],
+            ),
             error(422, server, &[]),
             error(403, "cronjobs.batch is forbidden: no create", &[]),
             error(409, "Apply failed with 1 conflict", &[]),

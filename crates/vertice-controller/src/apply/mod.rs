@@ -29,8 +29,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use snafu::ResultExt as _;
 
-pub use self::error::{ApplyError, FieldError, is_conflict};
 use self::error::SerializeSnafu;
+pub use self::error::{ApplyError, FieldError, is_conflict};
 use crate::{events::Events, metrics::ControllerMetrics};
 
 /// Holds the hash of what was applied last.
@@ -135,7 +135,9 @@ impl Applier {
         match self.judge(&intent, observed) {
             Verdict::Unchanged => Ok(Applied::Unchanged),
             Verdict::Terminating => Ok(Applied::Terminating),
-            Verdict::Foreign => Err(ApplyError::Foreign { object: intent.object, manager: self.manager.clone() }),
+            Verdict::Foreign => {
+                Err(ApplyError::Foreign { object: intent.object, manager: self.manager.clone() })
+            }
             Verdict::Update => Ok(Applied::Updated(self.send(api, &intent, true).await?)),
             Verdict::Drift(fields) => {
                 let object = self.send(api, &intent, true).await?;
@@ -249,7 +251,10 @@ impl Intent {
     }
 }
 
-fn is_ours(entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry, manager: &str) -> bool {
+fn is_ours(
+    entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+    manager: &str,
+) -> bool {
     entry.manager.as_deref() == Some(manager)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().is_none_or(str::is_empty)

@@ -32,7 +32,8 @@ impl Applier {
         let metadata = object.meta();
         let name = describe::<K>(metadata);
         let to_value = |status: &S| {
-            serde_json::to_value(status).with_context(|_| SerializeSnafu { object: format!("the status of {name}") })
+            serde_json::to_value(status)
+                .with_context(|_| SerializeSnafu { object: format!("the status of {name}") })
         };
         let status = to_value(wanted)?;
         if let Some(observed) = observed

@@ -24,7 +24,8 @@ impl Server {
             object["data"].as_object_mut().unwrap().remove(field);
         }
         let names = |value: &Value| -> Value {
-            let names = value.as_object().into_iter().flatten().map(|(name, _)| (format!("f:{name}"), json!({})));
+            let names =
+                value.as_object().into_iter().flatten().map(|(name, _)| (format!("f:{name}"), json!({})));
             Value::Object(names.collect())
         };
         let fields = json!({
@@ -59,14 +60,22 @@ impl Setup {
             _ => (200, state.lock().unwrap().object.clone().unwrap()),
         });
         let metrics = Metrics::new().controller("test");
-        let applier = Applier::new("vertice-test", Events::new(fake.client(), "vertice-test"), metrics.clone());
-        let owner = serde_json::from_value(json!({"metadata": {"name": "owner", "namespace": "ns", "uid": "u-0"}})).unwrap();
+        let applier =
+            Applier::new("vertice-test", Events::new(fake.client(), "vertice-test"), metrics.clone());
+        let owner =
+            serde_json::from_value(json!({"metadata": {"name": "owner", "namespace": "ns", "uid": "u-0"}}))
+                .unwrap();
         Self { server, fake, applier, metrics, owner }
     }
 
-    async fn apply(&self, data: Value, observed: Option<&ObjectMeta>) -> Result<Applied<ConfigMap>, ApplyError> {
+    async fn apply(
+        &self,
+        data: Value,
+        observed: Option<&ObjectMeta>,
+    ) -> Result<Applied<ConfigMap>, ApplyError> {
         let intent: ConfigMap =
-            serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "ns"}, "data": data})).unwrap();
+            serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "ns"}, "data": data}))
+                .unwrap();
         let api = Api::namespaced(self.fake.client(), "ns");
         self.applier.apply(&api, &self.owner, &intent, observed).await
     }
@@ -138,8 +147,14 @@ async fn drift_is_corrected_counted_and_told() {
     assert_eq!(event.reason.as_deref(), Some("DriftCorrected"));
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert_eq!(event.regarding.unwrap().name.as_deref(), Some("owner"));
-    assert_eq!(event.note.as_deref(), Some("ConfigMap ns/a was changed by someone else and set right: data.y"));
-    assert_eq!(setup.apply(json!({"x": "1", "y": "2"}), Some(&setup.observed())).await.unwrap(), Applied::Unchanged);
+    assert_eq!(
+        event.note.as_deref(),
+        Some("ConfigMap ns/a was changed by someone else and set right: data.y")
+    );
+    assert_eq!(
+        setup.apply(json!({"x": "1", "y": "2"}), Some(&setup.observed())).await.unwrap(),
+        Applied::Unchanged
+    );
 }
 
 #[tokio::test]
@@ -167,7 +182,8 @@ async fn an_object_whose_managed_fields_were_cleared_is_still_ours() {
 #[tokio::test]
 async fn someone_elses_object_is_left_alone() {
     let setup = Setup::new();
-    let theirs = ObjectMeta { name: Some("a".into()), managed_fields: Some(Vec::new()), ..ObjectMeta::default() };
+    let theirs =
+        ObjectMeta { name: Some("a".into()), managed_fields: Some(Vec::new()), ..ObjectMeta::default() };
     let error = setup.apply(json!({"x": "1"}), Some(&theirs)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -207,7 +223,9 @@ async fn metadata_without_managed_fields_costs_one_read_and_no_write() {
 
 #[tokio::test]
 async fn deleting_names_the_observed_object_and_takes_gone_for_done() {
-    let fake = FakeServer::new(|_| (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})));
+    let fake = FakeServer::new(|_| {
+        (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}))
+    });
     let metrics = Metrics::new().controller("test");
     let applier = Applier::new("vertice-test", Events::new(fake.client(), "vertice-test"), metrics);
     let observed = ObjectMeta { name: Some("a".into()), uid: Some("u-1".into()), ..ObjectMeta::default() };

@@ -118,7 +118,8 @@ impl Call {
             _ if path.name.is_some() || path.raw => Verb::Get,
             _ => Verb::List,
         };
-        let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type =
+            parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let object = Some(body)
             .filter(|body| verb.is_write() && !body.is_empty())
             .and_then(|body| serde_json::from_slice::<Object>(body).ok())
@@ -227,7 +228,8 @@ mod tests {
     use super::*;
 
     fn call(method: &str, uri: &str, content_type: &str, body: &str) -> Call {
-        let request = Request::builder().method(method).uri(uri).header("content-type", content_type).body(()).unwrap();
+        let request =
+            Request::builder().method(method).uri(uri).header("content-type", content_type).body(()).unwrap();
         Call::read(&request.into_parts().0, body.as_bytes())
     }
 
@@ -245,7 +247,12 @@ mod tests {
             ("POST", "/apis/batch/v1/namespaces/ns/jobs", json, "create jobs ns/from-body"),
             ("POST", "/api/v1/namespaces/ns/pods/p/eviction", json, "create pods/eviction ns/p"),
             ("PUT", "/apis/coordination.k8s.io/v1/namespaces/ns/leases/l", json, "update leases ns/l"),
-            ("PATCH", "/apis/vertice.io/v1alpha1/namespaces/ns/verticebackups/b/status?&force=true", apply, "patch verticebackups/status ns/b"),
+            (
+                "PATCH",
+                "/apis/vertice.io/v1alpha1/namespaces/ns/verticebackups/b/status?&force=true",
+                apply,
+                "patch verticebackups/status ns/b",
+            ),
             ("DELETE", "/apis/batch/v1/namespaces/ns/jobs/j", json, "delete jobs ns/j"),
             ("DELETE", "/apis/batch/v1/namespaces/ns/jobs", json, "deletecollection jobs in ns"),
             ("GET", "/version", json, "get /version"),
@@ -261,7 +268,8 @@ mod tests {
 
     #[test]
     fn the_role_comes_from_the_objects_label() {
-        let body = r#"{"metadata":{"name":"x","labels":{"app.kubernetes.io/component":"agent-job"}},"spec":{}}"#;
+        let body =
+            r#"{"metadata":{"name":"x","labels":{"app.kubernetes.io/component":"agent-job"}},"spec":{}}"#;
         let call = call("POST", "/apis/batch/v1/namespaces/ns/jobs", "application/json", body);
         assert_eq!(call.role.as_deref(), Some("agent-job"));
         assert_eq!((call.group.as_str(), call.version.as_str()), ("batch", "v1"));

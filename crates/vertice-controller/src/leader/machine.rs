@@ -6,7 +6,7 @@
 //! deadline, which is shorter. So whatever the network does, the old leader has stopped before a new one can start, as
 //! long as both clocks run about equally fast.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -41,7 +41,7 @@ struct Seen {
 pub(crate) struct Machine {
     identity: String,
     timing: Timing,
-    lease: Option<Lease>,
+    lease: Option<Arc<Lease>>,
     seen: Option<Seen>,
     /// `lease` may be outdated: the last write was refused, or its fate is unknown.
     stale: bool,
@@ -68,7 +68,7 @@ impl Machine {
 
     /// Who holds the lease as far as we know.
     pub(crate) fn holder(&self) -> Option<&str> {
-        holder(self.lease.as_ref()?)
+        holder(self.lease.as_deref()?)
     }
 
     /// The first step of an attempt. The leader renews what it last wrote without reading it again.
@@ -82,10 +82,10 @@ impl Machine {
         if self.seen.as_ref().is_none_or(|seen| seen.version != version) {
             self.seen = Some(Seen { version, since: now });
         }
-        self.lease = lease;
+        self.lease = lease.map(Arc::new);
         self.stale = false;
         let waited = self.seen.as_ref().map_or(Duration::ZERO, |seen| now.saturating_sub(seen.since));
-        let Some(lease) = &self.lease else {
+        let Some(lease) = self.lease.as_deref() else {
             self.until = None;
             // Somebody deleted it. Whoever held it may not have noticed yet.
             let wait = self.rival && waited < self.timing.lease_duration;
@@ -108,7 +108,7 @@ impl Machine {
     pub(crate) fn written(&mut self, lease: Lease, sent: Duration, now: Duration) {
         self.seen = Some(Seen { version: lease.metadata.resource_version.clone(), since: now });
         let ours = holder(&lease) == Some(self.identity.as_str());
-        self.lease = Some(lease);
+        self.lease = Some(Arc::new(lease));
         self.stale = false;
         self.until = ours.then(|| sent.saturating_add(self.timing.renew_deadline));
     }
@@ -125,7 +125,7 @@ impl Machine {
             return None;
         }
         self.until = None;
-        let mut lease = self.lease.clone()?;
+        let mut lease = Lease::clone(self.lease.as_ref()?);
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     fn renew(&self, wall: Timestamp) -> Step {
-        Step::Replace(Box::new(self.wanted(self.lease.as_ref(), wall)))
+        Step::Replace(Box::new(self.wanted(self.lease.as_deref(), wall)))
     }
 
     /// How long to see the Lease unchanged before taking it: what its holder asked for, and at least what we would.
@@ -169,7 +169,11 @@ impl Machine {
             lease_duration_seconds: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
             acquire_time: if ours { before.acquire_time } else { Some(MicroTime(wall)) },
             renew_time: Some(MicroTime(wall)),
-            lease_transitions: Some(if ours || present.is_none() { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if ours || present.is_none() {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..before
         });
         lease

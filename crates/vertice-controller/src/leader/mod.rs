@@ -22,8 +22,8 @@ use std::{
 use snafu::{Snafu, ensure};
 use tokio_util::sync::CancellationToken;
 
-pub use self::store::{KubeLeaseStore, LeaseStore, StoreError};
 use self::machine::{Machine, Step};
+pub use self::store::{KubeLeaseStore, LeaseStore, StoreError};
 use crate::{backoff::roll, client::Fence, clock::SharedClock, metrics::Metrics, text::chain};
 
 /// The times of an election.
@@ -199,7 +199,11 @@ impl<S: LeaseStore> Election<S> {
             }
             let holder = self.machine.holder().map(str::to_owned);
             if holder != known {
-                tracing::info!(lease = self.name, holder = holder.as_deref().unwrap_or("nobody"), "standing by");
+                tracing::info!(
+                    lease = self.name,
+                    holder = holder.as_deref().unwrap_or("nobody"),
+                    "standing by"
+                );
                 known = holder;
             }
             tokio::select! {
@@ -298,7 +302,9 @@ impl<S: LeaseStore> Election<S> {
         };
         match sent {
             Ok(_) => tracing::info!(lease = self.name, "lease released"),
-            Err(error) => tracing::warn!(lease = self.name, error = chain(&error), "the lease was not released"),
+            Err(error) => {
+                tracing::warn!(lease = self.name, error = chain(&error), "the lease was not released");
+            }
         }
     }
 }
@@ -307,7 +313,8 @@ impl<S: LeaseStore> Election<S> {
 /// the lease of its predecessor for its own.
 #[must_use]
 pub fn identity() -> String {
-    let host = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let host =
+        std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
     let random: u64 = rand::random();
     format!("{}_{random:016x}", host.as_deref().map_or("unknown", str::trim))
 }

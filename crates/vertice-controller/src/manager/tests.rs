@@ -41,7 +41,9 @@ async fn a_stop_ends_the_leaders_tasks_before_everything_else() {
 
 #[tokio::test]
 async fn a_task_that_fails_or_panics_ends_the_process_and_is_named() {
-    for (panics, expected) in [(false, "task \"observer\" failed: no luck"), (true, "task \"observer\" panicked: no luck")] {
+    for (panics, expected) in
+        [(false, "task \"observer\" failed: no luck"), (true, "task \"observer\" panicked: no luck")]
+    {
         for leader in [false, true] {
             let mut manager = manager();
             let ended = Arc::new(AtomicBool::new(false));

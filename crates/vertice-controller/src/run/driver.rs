@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use kube::{Resource, runtime::reflector::{ObjectRef, Store}};
+use kube::{
+    Resource,
+    runtime::reflector::{ObjectRef, Store},
+};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
@@ -21,14 +24,23 @@ use super::{
     Config, Context, Next, ObjectKey, Reconciler,
     queue::{Now, Outcome, Queue},
 };
-use crate::{apply::is_conflict, backoff::roll, metrics::ReconcileResult, telemetry, text::{chain, panic_message}};
+use crate::{
+    apply::is_conflict,
+    backoff::roll,
+    metrics::ReconcileResult,
+    telemetry,
+    text::{chain, panic_message},
+};
+
+/// Waits until a cache was filled; false when it never will be.
+type CacheFilled = Box<dyn Fn() -> BoxFuture<'static, bool> + Send>;
 
 /// What the caches and the worker of one controller share.
 pub(crate) struct Shared<R: Reconciler> {
     pub(crate) reconciler: R,
     pub(crate) store: Store<R::Object>,
-    /// Resolve once each cache was filled; made anew for every run of the worker.
-    pub(crate) ready: Mutex<Vec<Box<dyn Fn() -> BoxFuture<'static, bool> + Send>>>,
+    /// One for each cache; asked anew in every run of the worker.
+    pub(crate) ready: Mutex<Vec<CacheFilled>>,
     pub(crate) queue: Mutex<Queue<ObjectKey>>,
     pub(crate) wake: Notify,
     pub(crate) context: Context,
@@ -225,7 +237,11 @@ impl<R: Reconciler> Worker<R> {
             }
             Err(panic) => {
                 let message = panic_message(panic.as_ref());
-                tracing::error!(panic = message, ?took, "reconcile panicked: this is a bug; trying again later");
+                tracing::error!(
+                    panic = message,
+                    ?took,
+                    "reconcile panicked: this is a bug; trying again later"
+                );
                 (ReconcileResult::Panic, Outcome::Failed { roll: roll() })
             }
         };

@@ -19,6 +19,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, runtime::reflector::Store};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -29,7 +30,10 @@ pub use self::{
     key::ObjectKey,
     watch::{MetadataWatch, Watch},
 };
-use crate::{apply::Applier, backoff::Backoff, clock::SharedClock, events::Events, metrics::ControllerMetrics, readiness::Readiness};
+use crate::{
+    apply::Applier, backoff::Backoff, clock::SharedClock, events::Events, metrics::ControllerMetrics,
+    readiness::Readiness,
+};
 
 /// When to look at an object again if nothing happens to it or to what it owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +88,10 @@ pub struct Context {
 
 impl Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("clock", &self.clock).field("applier", &self.applier).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("clock", &self.clock)
+            .field("applier", &self.applier)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,14 +132,23 @@ pub struct Controller<R: Reconciler> {
 
 impl<R: Reconciler> Debug for Controller<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Controller").field("name", &R::NAME).field("watches", &self.watches.len()).finish_non_exhaustive()
+        f.debug_struct("Controller")
+            .field("name", &R::NAME)
+            .field("watches", &self.watches.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl<R: Reconciler> Controller<R> {
     /// A controller for all objects in `watch`. Changes of their status do not wake it (it writes the status itself).
     #[must_use]
-    pub fn new(reconciler: R, watch: Watch<R::Object>, context: Context, config: Config, readiness: &Readiness) -> Self {
+    pub fn new(
+        reconciler: R,
+        watch: Watch<R::Object>,
+        context: Context,
+        config: Config,
+        readiness: &Readiness,
+    ) -> Self {
         let queue = Queue::new(config.debounce, config.backoff);
         let shared = Arc::new(Shared {
             reconciler,
@@ -212,19 +228,19 @@ impl<R: Reconciler> Controller<R> {
     }
 }
 
-/// The object of kind `O` that controls `owned`.
-fn owners<O, K>(owned: &K) -> Vec<ObjectKey>
+/// The object of kind `O` that controls `child`.
+fn owners<O, K>(child: &K) -> Vec<ObjectKey>
 where
     O: Resource<DynamicType = ()>,
     K: Resource,
 {
-    let metadata = owned.meta();
+    let metadata = child.meta();
     let owner = metadata.owner_references.iter().flatten().find(|owner| {
         // The version may be another one that the group serves.
         let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
         owner.controller == Some(true) && owner.kind == O::kind(&()) && group == O::group(&())
     });
-    let key = |owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| ObjectKey {
+    let key = |owner: &OwnerReference| ObjectKey {
         namespace: metadata.namespace.clone(),
         name: owner.name.clone(),
     };

@@ -77,9 +77,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     /// The next object to reconcile, oldest first; it counts as running until [`Queue::finish`].
     pub(crate) fn pop(&mut self, now: Now) -> Option<K> {
         let by_due = self.due.first().filter(|(at, _)| *at <= now.elapsed).map(|(_, key)| key.clone());
-        let key = by_due.or_else(|| {
-            self.wake.first().filter(|(at, _)| *at <= now.wall).map(|(_, key)| key.clone())
-        })?;
+        let key = by_due
+            .or_else(|| self.wake.first().filter(|(at, _)| *at <= now.wall).map(|(_, key)| key.clone()))?;
         self.schedule(key.clone(), None);
         self.schedule_wake(&key, None);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -183,7 +182,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 mod tests {
     use super::*;
 
-    const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) };
+    const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_mins(1) };
 
     fn ms(value: u64) -> Duration {
         Duration::from_millis(value)

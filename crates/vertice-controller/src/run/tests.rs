@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{Api, runtime::watcher};
 use serde_json::json;
 use snafu::Snafu;
@@ -51,7 +51,11 @@ impl Reconciler for Test {
         }
         script.now.fetch_sub(1, Ordering::SeqCst);
         assert!(!script.panic.load(Ordering::SeqCst), "told to panic");
-        if script.fail.load(Ordering::SeqCst) { ToldSnafu.fail() } else { Ok(script.next.lock().unwrap().unwrap_or(Next::Await)) }
+        if script.fail.load(Ordering::SeqCst) {
+            ToldSnafu.fail()
+        } else {
+            Ok(script.next.lock().unwrap().unwrap_or(Next::Await))
+        }
     }
 
     fn gone(&self, key: &ObjectKey) {
@@ -109,7 +113,10 @@ impl Running {
 
     /// Waits until the worker sleeps for exactly this long.
     async fn sleeps(&self, wake: Duration) {
-        until(&format!("a sleep of {wake:?}, is {:?}", self.clock.next_wake()), || self.clock.next_wake() == Some(wake)).await;
+        until(&format!("a sleep of {wake:?}, is {:?}", self.clock.next_wake()), || {
+            self.clock.next_wake() == Some(wake)
+        })
+        .await;
     }
 
     async fn changed(&self, object: &serde_json::Value) {
@@ -129,7 +136,10 @@ impl Drop for Running {
 const WINDOW: Duration = Duration::from_millis(50);
 
 fn config() -> Config {
-    Config { backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) }, ..Config::default() }
+    Config {
+        backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_mins(1) },
+        ..Config::default()
+    }
 }
 
 #[tokio::test]
@@ -146,7 +156,8 @@ async fn at_most_four_objects_are_reconciled_at_once() {
     running.script.permits.as_ref().unwrap().add_permits(10);
     running.reconciles(10).await;
     assert_eq!(running.script.most.load(Ordering::SeqCst), 4);
-    let started: std::collections::BTreeSet<_> = running.script.started.lock().unwrap().iter().cloned().collect();
+    let started: std::collections::BTreeSet<_> =
+        running.script.started.lock().unwrap().iter().cloned().collect();
     assert_eq!(started.len(), 10);
 }
 
@@ -174,7 +185,10 @@ async fn a_panic_is_caught_counted_and_backed_off_and_the_controller_lives_on() 
     until("the panic", || running.metrics.reconciles(ReconcileResult::Panic) == 1).await;
     running.script.panic.store(false, Ordering::SeqCst);
     until("a backoff", || {
-        running.clock.next_wake().is_some_and(|wake| wake >= Duration::from_millis(450) && wake <= Duration::from_secs(1))
+        running
+            .clock
+            .next_wake()
+            .is_some_and(|wake| wake >= Duration::from_millis(450) && wake <= Duration::from_secs(1))
     })
     .await;
     running.clock.advance(Duration::from_secs(1));
@@ -189,7 +203,10 @@ async fn failures_wait_longer_each_time() {
     for (failures, bound) in [(1, 1), (2, 2), (3, 4), (4, 8)] {
         let bound = Duration::from_secs(bound);
         until("the failure", || running.metrics.reconciles(ReconcileResult::Error) == failures).await;
-        until("its backoff", || running.clock.next_wake().is_some_and(|wake| wake >= bound / 2 && wake <= bound)).await;
+        until("its backoff", || {
+            running.clock.next_wake().is_some_and(|wake| wake >= bound / 2 && wake <= bound)
+        })
+        .await;
         running.clock.advance(bound);
         until("the next try", || running.started() > usize::try_from(failures).unwrap()).await;
     }
@@ -198,15 +215,19 @@ async fn failures_wait_longer_each_time() {
 #[tokio::test]
 async fn a_planned_instant_and_the_resync_wake_by_the_injected_clock() {
     let at: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let wait = Duration::from_mins(10).saturating_sub(WINDOW);
     let script = Script { next: Mutex::new(Some(Next::At(at))), ..Script::default() };
     let running = Running::start(FakeServer::with_config_maps(&["a"]), script, config());
     running.reconciles(1).await;
-    running.sleeps(Duration::from_secs(600) - WINDOW).await;
+    running.sleeps(wait).await;
     *running.script.next.lock().unwrap() = None;
-    running.clock.advance(Duration::from_secs(600) - WINDOW);
+    running.clock.advance(wait);
     running.reconciles(2).await;
     let resync = config().resync;
-    until("the resync", || running.clock.next_wake().is_some_and(|wake| wake <= resync && wake >= resync.mul_f64(0.89))).await;
+    until("the resync", || {
+        running.clock.next_wake().is_some_and(|wake| wake <= resync && wake >= resync.mul_f64(0.89))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -228,8 +249,11 @@ async fn a_deleted_object_is_reported_gone_and_its_backoff_forgotten() {
 #[tokio::test]
 async fn a_stop_lets_running_reconciles_finish_and_starts_no_new_ones() {
     let script = Script { hold: true.into(), permits: Some(Semaphore::new(0)), ..Script::default() };
-    let mut running =
-        Running::start(FakeServer::with_config_maps(&["a", "b"]), script, Config { concurrency: 1, ..config() });
+    let mut running = Running::start(
+        FakeServer::with_config_maps(&["a", "b"]),
+        script,
+        Config { concurrency: 1, ..config() },
+    );
     running.reconciles(1).await;
     running.stop.cancel();
     running.script.permits.as_ref().unwrap().add_permits(5);
@@ -252,14 +276,14 @@ async fn a_reconcile_that_does_not_end_is_cut_off_after_the_grace_period() {
 
 #[test]
 fn the_owner_is_found_whatever_version_the_reference_names() {
-    let owned = |owner: serde_json::Value| -> ConfigMap {
-        serde_json::from_value(json!({"metadata": {"name": "x", "namespace": "ns", "ownerReferences": [owner]}})).unwrap()
+    let child = |owner: serde_json::Value| -> ConfigMap {
+        serde_json::from_value(
+            json!({"metadata": {"name": "x", "namespace": "ns", "ownerReferences": [owner]}}),
+        )
+        .unwrap()
     };
-    use k8s_openapi::api::batch::v1::Job;
-    let owner = |api_version: &str, kind: &str, controller: bool| {
-        json!({"apiVersion": api_version, "kind": kind, "name": "o", "uid": "u", "controller": controller})
-    };
-    let found = |owner| owners::<Job, _>(&owned(owner));
+    let owner = |api_version: &str, kind: &str, controller: bool| json!({"apiVersion": api_version, "kind": kind, "name": "o", "uid": "u", "controller": controller});
+    let found = |owner| owners::<Job, _>(&child(owner));
     assert_eq!(found(owner("batch/v1", "Job", true)), [ObjectKey::namespaced("ns", "o")]);
     assert_eq!(found(owner("batch/v2", "Job", true)).len(), 1);
     assert_eq!(found(owner("batch/v1", "Job", false)), []);

@@ -47,7 +47,10 @@ where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("kind", &kind::<K>()).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("kind", &kind::<K>())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,7 +153,8 @@ fn relisted<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let known: std::collections::HashMap<_, _> = before.iter().map(|old| (ObjectKey::of(old.as_ref()), old)).collect();
+    let known: std::collections::HashMap<_, _> =
+        before.iter().map(|old| (ObjectKey::of(old.as_ref()), old)).collect();
     for (key, old) in &known {
         if !listed.contains(key) {
             wakes(Change { before: Some(old), after: None });
@@ -175,7 +179,13 @@ pub(crate) fn intent_change<K: Resource>(before: &K, after: &K) -> bool {
         return before.resource_version != after.resource_version;
     }
     let intent = |meta: &ObjectMeta| {
-        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone(), meta.annotations.clone())
+        (
+            meta.uid.clone(),
+            meta.generation,
+            meta.deletion_timestamp.clone(),
+            meta.labels.clone(),
+            meta.annotations.clone(),
+        )
     };
     intent(before) != intent(after) || before.finalizers != after.finalizers
 }
@@ -190,7 +200,9 @@ pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> String {
 fn report(error: &watcher::Error, kind: &str, gate: &Gate) {
     use watcher::Error as E;
     let status = match error {
-        E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => status,
+        E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => {
+            status
+        }
         // Cut watches are normal and are taken up again from where they broke off.
         E::WatchFailed(_) | E::WatchError(_) => {
             tracing::debug!(kind, error = chain(error), "watch cut, taking it up again");

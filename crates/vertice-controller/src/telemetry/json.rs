@@ -19,10 +19,16 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut line = Map::new();
         // Inner spans win over outer ones, the event over its spans.
-        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.as_str());
             if let Some(Ok(fields)) = fields.map(serde_json::from_str::<Map<String, Value>>) {
@@ -108,7 +114,8 @@ mod tests {
             .with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            let outer = tracing::info_span!("reconcile", object = "shop/nightly", trace_id = tracing::field::Empty);
+            let outer =
+                tracing::info_span!("reconcile", object = "shop/nightly", trace_id = tracing::field::Empty);
             record_trace_id(&outer);
             let inner = outer.in_scope(|| tracing::info_span!("HTTP", status = 409));
             inner.in_scope(|| tracing::warn!(attempt = 3, "it \"failed\""));

@@ -9,7 +9,8 @@ use std::io::IsTerminal as _;
 use snafu::{ResultExt as _, Snafu};
 use tracing::Span;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt::format::JsonFields, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, fmt::format::JsonFields, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// How logs look.
@@ -61,7 +62,9 @@ impl Options {
 #[derive(Debug, Snafu)]
 pub enum TelemetryError {
     /// The filter does not parse.
-    #[snafu(display("\"{filter}\" is no log filter; write a level or directives such as info,vertice_backup=debug"))]
+    #[snafu(display(
+        "\"{filter}\" is no log filter; write a level or directives such as info,vertice_backup=debug"
+    ))]
     Filter {
         /// As it was given.
         filter: String,
@@ -75,7 +78,9 @@ pub enum TelemetryError {
         source: tracing_subscriber::util::TryInitError,
     },
     /// Traces were asked for, and this build has no exporter.
-    #[snafu(display("traces were asked for (OTEL_EXPORTER_OTLP_ENDPOINT), but this build lacks the feature otlp"))]
+    #[snafu(display(
+        "traces were asked for (OTEL_EXPORTER_OTLP_ENDPOINT), but this build lacks the feature otlp"
+    ))]
     NoExporter,
     /// The exporter could not be built.
     #[cfg(feature = "otlp")]
@@ -99,9 +104,8 @@ type BoxLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Sets logs and traces up for this process. Logs go to standard error.
 pub fn init(options: &Options) -> Result<Guard, TelemetryError> {
-    let filter: EnvFilter = EnvFilter::builder()
-        .parse(&options.filter)
-        .context(FilterSnafu { filter: &options.filter })?;
+    let filter: EnvFilter =
+        EnvFilter::builder().parse(&options.filter).context(FilterSnafu { filter: &options.filter })?;
     let json = match options.format {
         Format::Json => true,
         Format::Human => false,

@@ -92,7 +92,8 @@ mod tests {
         let (provider, layer) = layer(&endpoint, "vertice-test").unwrap();
         let subscriber = tracing_subscriber::registry().with(vec![layer]);
         let id = tracing::subscriber::with_default(subscriber, || {
-            let span = tracing::info_span!("reconcile", object = "shop/nightly", trace_id = tracing::field::Empty);
+            let span =
+                tracing::info_span!("reconcile", object = "shop/nightly", trace_id = tracing::field::Empty);
             record_trace_id(&span);
             trace_id(&span).unwrap()
         });
@@ -101,6 +102,9 @@ mod tests {
         assert_eq!(line, "post /v1/traces http/1.1");
         let has = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
         assert!(has(b"vertice-test") && has(b"reconcile") && has(b"shop/nightly"));
-        assert!(has(&u128::from_str_radix(&id, 16).unwrap().to_be_bytes()), "the trace id {id} is not in the export");
+        assert!(
+            has(&u128::from_str_radix(&id, 16).unwrap().to_be_bytes()),
+            "the trace id {id} is not in the export"
+        );
     }
 }

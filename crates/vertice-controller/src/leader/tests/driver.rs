@@ -72,7 +72,8 @@ impl LeaseStore for Connection {
     async fn replace(&self, lease: Lease) -> Result<Lease, StoreError> {
         self.pass().await;
         let version = lease.metadata.resource_version.clone();
-        self.lease.put(lease, |present| present.is_some_and(|present| present.metadata.resource_version == version))
+        self.lease
+            .put(lease, |present| present.is_some_and(|present| present.metadata.resource_version == version))
     }
 }
 
@@ -102,9 +103,15 @@ impl Running {
     fn start(name: &str, lease: &Shared, clock: &ManualClock) -> Self {
         let connection = Connection { lease: lease.clone(), cut: Arc::default() };
         let leadership = Leadership::new(Arc::new(clock.clone()));
-        let election =
-            Election::new("test", name.into(), connection.clone(), Timing::default(), leadership.clone(), Metrics::new())
-                .unwrap();
+        let election = Election::new(
+            "test",
+            name.into(),
+            connection.clone(),
+            Timing::default(),
+            leadership.clone(),
+            Metrics::new(),
+        )
+        .unwrap();
         let (working, started) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
         let (alive, starts, may_finish) = (Arc::clone(&working), Arc::clone(&started), finish.clone());
@@ -257,13 +264,20 @@ async fn a_deleted_lease_is_not_taken_while_its_holder_may_not_have_noticed() {
 #[test]
 fn times_that_do_not_fit_together_are_refused() {
     let check = |lease, renew, retry| {
-        let timing = Timing { lease_duration: lease * SECOND, renew_deadline: renew * SECOND, retry_period: retry * SECOND };
+        let timing = Timing {
+            lease_duration: lease * SECOND,
+            renew_deadline: renew * SECOND,
+            retry_period: retry * SECOND,
+        };
         timing.check().map_err(|error| error.to_string())
     };
     assert_eq!(check(15, 10, 2), Ok(()));
     let long = "the renew deadline (15 s) must be shorter than the lease duration (15 s)";
     assert_eq!(check(15, 15, 2), Err(long.into()));
-    assert_eq!(check(15, 2, 2), Err("the retry period (2 s) must be shorter than the renew deadline (2 s)".into()));
+    assert_eq!(
+        check(15, 2, 2),
+        Err("the retry period (2 s) must be shorter than the renew deadline (2 s)".into())
+    );
     let half = Timing { lease_duration: Duration::from_millis(1500), ..Timing::default() };
     assert!(half.check().is_err());
 }

@@ -17,7 +17,8 @@ struct Running {
 
 impl Running {
     fn start(server: FakeServer, changed: fn(&ConfigMap, &ConfigMap) -> bool) -> Self {
-        let watch: Watch<ConfigMap> = Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+        let watch: Watch<ConfigMap> =
+            Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
         let store = watch.store();
         let (woken, readiness) = (Arc::<Mutex<Vec<String>>>::default(), Readiness::default());
         let names = Arc::clone(&woken);
@@ -147,7 +148,8 @@ async fn a_missing_crd_and_a_missing_right_are_named() {
     ] {
         let status = json!({"kind": "Status", "status": "Failure", "reason": "x", "code": code, "message": "the message"});
         let server = FakeServer::new(move |_| (code, status.clone()));
-        let watch: MetadataWatch<Job> = Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+        let watch: MetadataWatch<Job> =
+            Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
         let readiness = Readiness::default();
         let task = tokio::spawn(watch.run("m".into(), &readiness, any_change, |_| {}));
         until(expected, || readiness.waiting() == [expected]).await;
