@@ -11,7 +11,9 @@ use crate::engines::postgresql::{self, Session};
 use crate::failure::Failure;
 use crate::pipeline::Destination;
 use crate::run::Environment;
-use crate::storage::{Bucket, Condition, HeldClaim, check_owner, connect, discard, discard_leftovers, mark_owner};
+use crate::storage::{
+    Bucket, Condition, HeldClaim, check_owner, connect, discard, discard_leftovers, mark_owner,
+};
 
 /// Makes a backup.
 pub async fn run(task: &BackupTask, environment: &Environment) -> Result<Report, Failure> {

@@ -11,7 +11,9 @@ use crate::storage::{CatalogueError, ClaimError, OwnerError, StorageError};
 #[derive(Debug, Snafu)]
 pub enum Failure {
     /// The task cannot be understood.
-    #[snafu(display("the task in VERTICE_TASK cannot be done: {detail}; operator and agent should have the same version"))]
+    #[snafu(display(
+        "the task in VERTICE_TASK cannot be done: {detail}; operator and agent should have the same version"
+    ))]
     Task {
         /// Why.
         detail: String,
@@ -50,7 +52,8 @@ pub enum Failure {
     #[snafu(transparent)]
     Postgres {
         /// Why.
-        source: PostgresError,
+        #[snafu(source(from(PostgresError, Box::new)))]
+        source: Box<PostgresError>,
     },
     /// The manifest cannot be written as JSON.
     #[snafu(display("the manifest cannot be written as JSON: {source}"))]

@@ -135,7 +135,8 @@ pub async fn run(places: Places) -> ExitCode {
 }
 
 async fn perform(task: String, environment: Arc<Environment>) -> Result<Report, Failure> {
-    let task: Task = serde_json::from_str(&task).map_err(|error| Failure::Task { detail: error.to_string() })?;
+    let task: Task =
+        serde_json::from_str(&task).map_err(|error| Failure::Task { detail: error.to_string() })?;
     match &task {
         Task::Backup(task) => backup::run(task, &environment).await,
         Task::Restore(task) => restore::run(task, &environment).await,

@@ -1,5 +1,8 @@
 //! Golden manifests: every `v1-*.json` must parse for ever, because backups live longer than programs.
 
+// clippy.toml allows it in test functions; here the helpers are tests as well.
+#![allow(clippy::unwrap_used)]
+
 use vertice_catalog::id::BackupId;
 use vertice_catalog::manifest::Manifest;
 

@@ -29,26 +29,19 @@ pub enum FetchError {
     },
     /// It is not what was stored.
     #[snafu(display(
-        "object {object} of backup {id} in {url} is damaged: SHA-256 of its {what} bytes should be {expected}, is {found} ({found_bytes} \
-         of {expected_bytes} bytes); nothing was changed in the server, choose another backup"
+        "{object} is damaged: SHA-256 of its {what} bytes should be {}, is {} ({} of {} bytes); nothing was changed in the server, \
+         choose another backup",
+        expected.sha256, found.sha256, found.bytes, expected.bytes
     ))]
     Mismatch {
-        /// The prefix.
-        url: String,
-        /// The backup.
-        id: BackupId,
-        /// The object.
+        /// Object, backup and place.
         object: String,
         /// `stored` or `plain`.
         what: &'static str,
-        /// SHA-256 of the manifest.
-        expected: String,
-        /// Length of the manifest.
-        expected_bytes: u64,
-        /// SHA-256 of what was read.
-        found: String,
-        /// Length of what was read.
-        found_bytes: u64,
+        /// Of the manifest.
+        expected: Digest,
+        /// Of what was read.
+        found: Digest,
     },
     /// It is what was stored, and yet cannot be decompressed.
     #[snafu(display("object {object} of backup {id} could not be decompressed: {source}"))]
@@ -96,14 +89,10 @@ where
     let broken = |source| FetchError::Decompress { id: id.clone(), object: object.name.clone(), source };
     let decoded = decoded.map_err(io::Error::other).and_then(|decoded| decoded).map_err(broken)?;
     let differs = |what, expected: &Digest, found: &Digest| FetchError::Mismatch {
-        url: bucket.url(),
-        id: id.clone(),
-        object: object.name.clone(),
+        object: format!("object {} of backup {id} in {}", object.name, bucket.url()),
         what,
-        expected: expected.sha256.clone(),
-        expected_bytes: expected.bytes,
-        found: found.sha256.clone(),
-        found_bytes: found.bytes,
+        expected: expected.clone(),
+        found: found.clone(),
     };
     if decoded.stored != object.stored {
         return Err(differs("stored", &object.stored, &decoded.stored).into());
@@ -146,11 +135,11 @@ fn decode(
     while let Some(piece) = stored.blocking_recv() {
         decoder.push(&piece);
     }
-    let mut decoded = decoder.finish();
-    if decoded.plain.is_ok()
+    let mut result = decoder.finish();
+    if result.plain.is_ok()
         && let Err(error) = sink.send()
     {
-        decoded.plain = Err(error);
+        result.plain = Err(error);
     }
-    Ok(decoded)
+    Ok(result)
 }

@@ -79,17 +79,17 @@ where
         match encoded {
             // The other end is gone: whoever ended it tells why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
-            encoded => encoded.map_err(|source| {
-                E::from(StoreError::Compress { object: name.clone(), source })
-            }),
+            encoded => {
+                encoded.map_err(|source| E::from(StoreError::Compress { object: name.clone(), source }))
+            }
         }
     };
-    let fed = feed(plain_in);
+    let feeding = feed(plain_in);
     let uploaded = async {
         let uploaded = upload(to.bucket, &key, &note, stored_out, to.progress).await;
         uploaded.map_err(|source| E::from(StoreError::StoreStorage { source }))
     };
-    let ((plain, stored), (), ()) = tokio::try_join!(encoded, fed, uploaded)?;
+    let ((plain, stored), (), ()) = tokio::try_join!(encoded, feeding, uploaded)?;
     Ok(Object { name, role, compression, plain, stored })
 }
 
@@ -102,9 +102,9 @@ fn encode(
         encoder.write_all(&piece)?;
         progress.add_plain(piece.len() as u64);
     }
-    let mut encoded = encoder.finish()?;
-    encoded.sink.send()?;
-    Ok((encoded.plain, encoded.stored))
+    let mut result = encoder.finish()?;
+    result.sink.send()?;
+    Ok((result.plain, result.stored))
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
             bucket.put(&key, damaged.into(), crate::storage::Condition::Always).await.unwrap();
             let error = fetched(&bucket, &object).await.unwrap_err();
             let FetchError::Mismatch { expected, found, .. } = error else { panic!("{error}") };
-            assert_eq!(expected, object.stored.sha256);
+            assert_eq!(expected, object.stored);
             assert_ne!(found, expected);
         }
     }
@@ -182,7 +182,13 @@ mod tests {
         let bucket = bucket();
         let progress = Arc::default();
         let id = id();
-        let to = Destination { bucket: &bucket, id: &id, compression: Compression::None, level: None, progress: &progress };
+        let to = Destination {
+            bucket: &bucket,
+            id: &id,
+            compression: Compression::None,
+            level: None,
+            progress: &progress,
+        };
         let result = store(&to, "o.dump", Role::Dump, async |pieces| {
             pieces.send(Bytes::from_static(b"half")).await.unwrap();
             let source = io::Error::other("the engine died");

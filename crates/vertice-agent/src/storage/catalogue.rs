@@ -119,7 +119,8 @@ pub async fn manifest(bucket: &Bucket, id: &BackupId) -> Result<Manifest, Catalo
             object: layout::MANIFEST.to_owned(),
         });
     };
-    Manifest::parse(id, &found.content).map_err(|source| CatalogueError::Manifest { url: bucket.url(), source })
+    Manifest::parse(id, &found.content)
+        .map_err(|source| CatalogueError::Manifest { url: bucket.url(), source })
 }
 
 /// All backups, and why some of them cannot be used.
@@ -149,7 +150,10 @@ pub async fn pick(bucket: &Bucket, id: Option<&str>) -> Result<Manifest, Catalog
     let Some(id) = id else { return manifest(bucket, newest).await };
     match complete.iter().find(|complete| complete.as_str() == id) {
         Some(id) => manifest(bucket, id).await,
-        None => Err(NotFound::Unknown { id: id.to_owned(), location: bucket.url(), newest: newest.clone() }.into()),
+        None => {
+            Err(NotFound::Unknown { id: id.to_owned(), location: bucket.url(), newest: newest.clone() }
+                .into())
+        }
     }
 }
 

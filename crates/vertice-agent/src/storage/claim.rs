@@ -126,7 +126,9 @@ impl Shared {
             tokio::time::sleep(pause).await;
             match self.renew().await {
                 Ok(()) => pause = CLAIM_RENEWAL.unsigned_abs(),
-                Err(ClaimError::ClaimStorage { source }) if Instant::now() < self.current.lock().await.until => {
+                Err(ClaimError::ClaimStorage { source })
+                    if Instant::now() < self.current.lock().await.until =>
+                {
                     tracing::warn!(error = %source, "the claim could not be renewed, trying again");
                     pause = RETRY;
                 }

@@ -13,7 +13,9 @@ use vertice_catalog::task::StorageLocation;
 #[snafu(visibility(pub(super)))]
 pub enum StorageError {
     /// No such bucket.
-    #[snafu(display("bucket {bucket:?} does not exist at {endpoint}: create it, or correct spec.storage.bucket"))]
+    #[snafu(display(
+        "bucket {bucket:?} does not exist at {endpoint}: create it, or correct spec.storage.bucket"
+    ))]
     BucketNotFound {
         /// The bucket.
         bucket: String,
@@ -87,7 +89,7 @@ pub enum StorageError {
 
 impl StorageError {
     /// Finds out what an error means.
-    pub(super) fn classify(location: &StorageLocation, doing: String, error: Error) -> Self {
+    pub(super) fn classify(location: &StorageLocation, doing: String, error: &Error) -> Self {
         let bucket = location.bucket.clone();
         let endpoint = endpoint(location);
         let text = error.to_string();
@@ -95,22 +97,24 @@ impl StorageError {
         if tag(body, "Code") == Some("NoSuchBucket") {
             return Self::BucketNotFound { bucket, endpoint };
         }
-        let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. });
+        let denied = matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+            || tag(body, "Code").is_some_and(|code| REFUSED_KEYS.contains(&code));
         if denied || matches!(status, Some(401 | 403)) {
-            let detail = words(body).unwrap_or_else(|| deepest(&error));
+            let detail = words(body).unwrap_or_else(|| deepest(error));
             return Self::AccessDenied { doing, bucket, endpoint, secret: location.secret.clone(), detail };
         }
-        if unanswered(&error) {
-            return Self::Unreachable { doing, bucket, endpoint, detail: deepest(&error) };
+        if unanswered(error) {
+            return Self::Unreachable { doing, bucket, endpoint, detail: deepest(error) };
         }
         if text.contains(BARE_REDIRECT) || status == Some(301) {
-            let detail = format!("the bucket is not in region {}: correct spec.storage.region", location.region);
+            let detail =
+                format!("the bucket is not in region {}: correct spec.storage.region", location.region);
             return Self::Failed { doing, bucket, endpoint, detail };
         }
         let detail = match (words(body), status) {
             (Some(words), _) => words,
             (None, Some(status)) => format!("HTTP status {status}"),
-            (None, None) => deepest(&error),
+            (None, None) => deepest(error),
         };
         Self::Failed { doing, bucket, endpoint, detail }
     }
@@ -129,8 +133,16 @@ impl StorageError {
 
 /// Whether an error says that the object is missing, and not the bucket.
 pub(super) fn is_missing_object(error: &Error) -> bool {
-    matches!(error, Error::NotFound { .. }) && tag(answer(&error.to_string()).1, "Code") != Some("NoSuchBucket")
+    let text = error.to_string();
+    let code = tag(answer(&text).1, "Code");
+    // An answer to HEAD has no body, and an upload that is gone is as good as an object that is gone.
+    matches!(error, Error::NotFound { .. })
+        && code.is_none_or(|code| matches!(code, "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion"))
 }
+
+/// Codes of a refused key, some of which do not come with 401 or 403 (versitygw answers 404 to an unknown one).
+const REFUSED_KEYS: [&str; 5] =
+    ["ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "XAdminUserNotFound"];
 
 /// Before the status in object_store's messages, whose error types are private.
 const STATUS: &str = "Server returned non-2xx status code: ";
@@ -203,7 +215,7 @@ mod tests {
         let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
         let http = HttpError::new(HttpErrorKind::Connect, refused);
         let error = Error::Generic { store: "S3", source: Box::new(http) };
-        let classified = StorageError::classify(&location(), "read shop/orders/x".into(), error);
+        let classified = StorageError::classify(&location(), "read shop/orders/x".into(), &error);
         assert_eq!(classified.reason(), FailureReason::StorageUnreachable);
         insta::assert_snapshot!(classified, @r#"http://store:7070 does not answer, so could not read shop/orders/x in bucket "backups" (connection refused): check spec.storage.endpoint, DNS and network policies"#);
     }

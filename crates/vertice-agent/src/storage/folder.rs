@@ -3,6 +3,7 @@
 use vertice_catalog::id::BackupId;
 use vertice_catalog::layout;
 
+use super::error::is_missing_object;
 use super::upload::Note;
 use super::{Bucket, StorageError, survey};
 
@@ -14,8 +15,9 @@ pub async fn discard(bucket: &Bucket, id: &BackupId) -> Result<(), StorageError>
         let aborted = bucket.multipart.abort_multipart(&bucket.path(&note.key), &note.upload_id).await;
         match aborted {
             // The upload was completed or aborted before.
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(bucket.failed("abort the upload of", &note.key, error)),
+            Ok(()) => {}
+            Err(error) if is_missing_object(&error) => {}
+            Err(error) => return Err(bucket.failed("abort the upload of", &note.key, &error)),
         }
     }
     bucket.delete(&layout::manifest(id)).await?;
@@ -53,7 +55,10 @@ mod tests {
         let upload = bucket.multipart.create_multipart(&bucket.path("x")).await.unwrap();
         let note = Note { key: "x".into(), upload_id: upload };
         let json = serde_json::to_vec(&note).unwrap();
-        bucket.put(&format!("{half}/upload.json"), json.into(), super::super::Condition::Always).await.unwrap();
+        bucket
+            .put(&format!("{half}/upload.json"), json.into(), super::super::Condition::Always)
+            .await
+            .unwrap();
 
         assert_eq!(discard_leftovers(&bucket).await.unwrap(), [half.parse().unwrap()]);
         let mut kept: Vec<_> = bucket.list("").await.unwrap().into_iter().map(|entry| entry.key).collect();

@@ -95,7 +95,7 @@ impl Bucket {
         Path::from(layout::join(&self.location.prefix, key))
     }
 
-    fn failed(&self, doing: &str, key: &str, error: Error) -> StorageError {
+    fn failed(&self, doing: &str, key: &str, error: &Error) -> StorageError {
         let path = self.path(key);
         StorageError::classify(&self.location, format!("{doing} {path}"), error)
     }
@@ -105,10 +105,10 @@ impl Bucket {
         let got = match self.objects.get(&self.path(key)).await {
             Ok(got) => got,
             Err(error) if error::is_missing_object(&error) => return Ok(None),
-            Err(error) => return Err(self.failed("read", key, error)),
+            Err(error) => return Err(self.failed("read", key, &error)),
         };
         let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
-        let content = got.bytes().await.map_err(|error| self.failed("read", key, error))?;
+        let content = got.bytes().await.map_err(|error| self.failed("read", key, &error))?;
         Ok(Some(Found { content, version }))
     }
 
@@ -118,9 +118,9 @@ impl Bucket {
         key: &str,
     ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
         let got =
-            self.objects.get(&self.path(key)).await.map_err(|error| self.failed("read", key, error))?;
+            self.objects.get(&self.path(key)).await.map_err(|error| self.failed("read", key, &error))?;
         let (bucket, key) = (self.clone(), key.to_owned());
-        Ok(got.into_stream().map_err(move |error| bucket.failed("read", &key, error)).boxed())
+        Ok(got.into_stream().map_err(move |error| bucket.failed("read", &key, &error)).boxed())
     }
 
     /// The object's bytes; none when there is no such object.
@@ -128,7 +128,7 @@ impl Bucket {
         match self.objects.head(&self.path(key)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(error) if error::is_missing_object(&error) => Ok(None),
-            Err(error) => Err(self.failed("look at", key, error)),
+            Err(error) => Err(self.failed("look at", key, &error)),
         }
     }
 
@@ -143,14 +143,14 @@ impl Bucket {
         match self.objects.put_opts(&self.path(key), PutPayload::from(content), options).await {
             Ok(put) => Ok(Put::Done(UpdateVersion { e_tag: put.e_tag, version: put.version })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::Conflict),
-            Err(error) => Err(self.failed("write", key, error)),
+            Err(error) => Err(self.failed("write", key, &error)),
         }
     }
 
     /// Deletes an object; one that is gone is fine.
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match self.objects.delete(&self.path(key)).await {
-            Err(error) if !error::is_missing_object(&error) => Err(self.failed("delete", key, error)),
+            Err(error) if !error::is_missing_object(&error) => Err(self.failed("delete", key, &error)),
             _ => Ok(()),
         }
     }
@@ -164,7 +164,7 @@ impl Bucket {
             .map_ok(|meta| Entry { key: relative(&base, &meta.location), bytes: meta.size })
             .try_collect()
             .await
-            .map_err(|error| self.failed("list", folder, error))
+            .map_err(|error| self.failed("list", folder, &error))
     }
 }
 
@@ -208,10 +208,7 @@ pub(crate) mod tests {
         put(&bucket, "c", "yy").await;
         let mut all = bucket.list("").await.unwrap();
         all.sort_by(|a, b| a.key.cmp(&b.key));
-        assert_eq!(
-            all,
-            [Entry { key: "a/b.txt".into(), bytes: 1 }, Entry { key: "c".into(), bytes: 2 }]
-        );
+        assert_eq!(all, [Entry { key: "a/b.txt".into(), bytes: 1 }, Entry { key: "c".into(), bytes: 2 }]);
         assert_eq!(bucket.list("a").await.unwrap(), all[..1]);
         assert_eq!(bucket.path("c").as_ref(), "shop/orders/c");
     }

@@ -14,7 +14,7 @@ use crate::secrets::{SecretDir, SecretError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of one read of an answer, and of the upload of one part.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// After this nothing is tried again: a store that is down is told within half a minute.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_RETRIES: usize = 6;

@@ -21,7 +21,8 @@ const MIB: usize = 1 << 20;
 const BUFFERS: usize = 64 * MIB;
 const MAX_IN_FLIGHT: usize = 4;
 /// How many parts (the last of the row) have which size.
-const PARTS: [(usize, usize); 4] = [(1_000, 8 * MIB), (2_000, 16 * MIB), (4_000, 32 * MIB), (10_000, 64 * MIB)];
+const PARTS: [(usize, usize); 4] =
+    [(1_000, 8 * MIB), (2_000, 16 * MIB), (4_000, 32 * MIB), (10_000, 64 * MIB)];
 
 /// The note from which a later run aborts what a killed one began.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ impl<'a> Parts<'a> {
             return Ok(id.clone());
         }
         let created = self.bucket.multipart.create_multipart(&self.path).await;
-        let upload_id = created.map_err(|error| self.bucket.failed("write", self.key, error))?;
+        let upload_id = created.map_err(|error| self.bucket.failed("write", self.key, &error))?;
         let note = Note { key: self.key.to_owned(), upload_id: upload_id.clone() };
         // A struct of two strings always serializes.
         let json = serde_json::to_vec(&note).unwrap_or_default();
@@ -124,8 +125,7 @@ impl<'a> Parts<'a> {
         let upload_id = self.upload_id().await?;
         let (store, path, number) = (self.bucket.multipart.clone(), self.path.clone(), self.sent);
         let payload = PutPayload::from(std::mem::take(&mut self.buffer).freeze());
-        self.tasks
-            .spawn(async move { (number, store.put_part(&path, &upload_id, number, payload).await) });
+        self.tasks.spawn(async move { (number, store.put_part(&path, &upload_id, number, payload).await) });
         self.sent += 1;
         self.wait_until(in_flight(size)).await
     }
@@ -134,8 +134,8 @@ impl<'a> Parts<'a> {
         while self.tasks.len() > running {
             match self.tasks.join_next().await {
                 Some(Ok((number, Ok(part)))) => self.done.push((number, part)),
-                Some(Ok((_, Err(error)))) => return Err(self.bucket.failed("write", self.key, error)),
-                Some(Err(error)) => return Err(self.bucket.failed("write", self.key, error.into())),
+                Some(Ok((_, Err(error)))) => return Err(self.bucket.failed("write", self.key, &error)),
+                Some(Err(error)) => return Err(self.bucket.failed("write", self.key, &error.into())),
                 None => break,
             }
         }
@@ -156,7 +156,7 @@ impl<'a> Parts<'a> {
         let parts = self.done.drain(..).map(|(_, part)| part).collect();
         let upload_id = self.upload_id().await?;
         let completed = self.bucket.multipart.complete_multipart(&self.path, &upload_id, parts).await;
-        completed.map_err(|error| self.bucket.failed("write", self.key, error))?;
+        completed.map_err(|error| self.bucket.failed("write", self.key, &error))?;
         Ok(())
     }
 }
@@ -188,7 +188,7 @@ mod tests {
             drop(send);
         };
         let progress = Progress::default();
-        let (_, uploaded) = tokio::join!(feed, upload(&bucket, "id/o", "id/upload.json", pieces, &progress));
+        let ((), uploaded) = tokio::join!(feed, upload(&bucket, "id/o", "id/upload.json", pieces, &progress));
         uploaded.unwrap();
         assert_eq!(progress.line().stored_bytes, bytes as u64);
         (bucket, content)

@@ -45,7 +45,8 @@ impl Run {
             std::fs::create_dir(run.path(folder)).unwrap();
         }
         run.secret("target/username", "postgres").secret("target/password", PASSWORD);
-        run.secret("storage/AWS_ACCESS_KEY_ID", ACCESS_KEY).secret("storage/AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        run.secret("storage/AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .secret("storage/AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         run
     }
 
@@ -61,7 +62,9 @@ impl Run {
     }
 
     pub(crate) fn restore(postgres: &Postgres, gateway: &Gateway) -> Self {
-        Self::new(json!({"do": "restore", "server": server(postgres), "storage": storage(gateway), "overwrite": false}))
+        Self::new(
+            json!({"do": "restore", "server": server(postgres), "storage": storage(gateway), "overwrite": false}),
+        )
     }
 
     /// Sets a field of the task; `/` separates its path.
@@ -73,7 +76,7 @@ impl Run {
     }
 
     pub(crate) fn pod(mut self, name: &str) -> Self {
-        self.pod = name.to_owned();
+        name.clone_into(&mut self.pod);
         self
     }
 

@@ -14,7 +14,9 @@ use crate::shop;
 fn stored_objects_are_what_other_programs_expect() {
     let (postgres, gateway) = (Postgres::start(), Gateway::start());
     shop::fill(&postgres, 2_000);
-    for (compression, suffix, reader) in [("gzip", ".gz", "gzip"), ("zstd", ".zst", "zstd"), ("none", "", "cat")] {
+    for (compression, suffix, reader) in
+        [("gzip", ".gz", "gzip"), ("zstd", ".zst", "zstd"), ("none", "", "cat")]
+    {
         let run = Run::backup(&postgres, &gateway).with("compression", compression);
         let id = run.with("databases", vec!["orders"]).end().backed_up();
         let dump = gateway.prefix().join(format!("{id}/databases/0.dump{suffix}"));

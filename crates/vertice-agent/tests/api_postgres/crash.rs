@@ -11,13 +11,15 @@ use crate::postgres::{PASSWORD, Postgres};
 use crate::{shop, wait_for};
 
 /// Holds a lock that `pg_dump` waits for, until dropped.
-struct Lock(Child);
+struct Lock<'a>(Child, &'a Postgres);
 
-impl Lock {
-    fn hold(postgres: &Postgres) -> Self {
+impl<'a> Lock<'a> {
+    fn hold(postgres: &'a Postgres) -> Self {
         let mut psql: Command = postgres.psql("postgres", PASSWORD, "orders");
-        psql.args(["-c", "BEGIN; LOCK TABLE customers; SELECT pg_sleep(600)"]).stdout(Stdio::null()).stderr(Stdio::null());
-        let lock = Self(psql.spawn().unwrap());
+        psql.args(["-c", "BEGIN; LOCK TABLE customers; SELECT pg_sleep(600)"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let lock = Self(psql.spawn().unwrap(), postgres);
         wait_for("the lock", || {
             let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'customers'::regclass";
             (postgres.sql("orders", held) == "1").then_some(())
@@ -26,9 +28,11 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // A server does not notice that a sleeping client is gone.
+        let sleeper = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK TABLE customers'";
+        let _ = self.1.try_sql("postgres", sleeper);
         let _ = self.0.wait();
     }
 }
@@ -46,7 +50,9 @@ fn a_run_killed_in_the_middle_of_an_upload_is_cleaned_up_by_the_next() {
     let (postgres, gateway) = (Postgres::start(), Gateway::start());
     shop::fill(&postgres, 60_000);
     let first = Run::backup(&postgres, &gateway).with("compression", "none").pod("first").start();
-    wait_for("the upload", || gateway.objects().keys().any(|key| key.ends_with("/upload.json")).then_some(()));
+    wait_for("the upload", || {
+        gateway.objects().keys().any(|key| key.ends_with("/upload.json")).then_some(())
+    });
     wait_for("a part", || (gateway.parts() > 0).then_some(()));
     first.kill();
     let left = gateway.folders();
@@ -92,9 +98,15 @@ fn a_dump_that_breaks_off_is_no_backup() {
     let lock = Lock::hold(&postgres);
     let running = Run::backup(&postgres, &gateway).with("databases", vec!["orders"]).start();
     wait_until_it_hangs(&postgres, &running);
-    postgres.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vertice-agent'");
+    postgres.sql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vertice-agent'",
+    );
     let (_, message) = running.end().failed();
-    assert!(message.contains("dump database \"orders\"") && message.contains("terminating connection"), "{message}");
+    assert!(
+        message.contains("dump database \"orders\"") && message.contains("terminating connection"),
+        "{message}"
+    );
     assert_eq!(gateway.folders(), Vec::<String>::new());
     drop(lock);
 }
@@ -109,7 +121,8 @@ fn a_restore_killed_half_way_leaves_the_old_and_is_cleaned_up_by_the_next() {
 
     let first = Run::restore(&postgres, &gateway).with("overwrite", true).pod("first").start();
     wait_for("a restore that fills", || {
-        let filling = "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^orders_vertice_' AND query ~ '^COPY'";
+        let filling =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^orders_vertice_' AND query ~ '^COPY'";
         (postgres.sql("postgres", filling) != "0").then_some(())
     });
     first.kill();

@@ -37,7 +37,15 @@ impl Gateway {
         let port = free_port();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = Command::new(binary())
-            .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", &format!("127.0.0.1:{port}"), "posix"])
+            .args([
+                "--access",
+                ACCESS_KEY,
+                "--secret",
+                SECRET_KEY,
+                "--port",
+                &format!("127.0.0.1:{port}"),
+                "posix",
+            ])
             .arg(&root)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -67,7 +75,8 @@ impl Gateway {
 
     /// Ids of all folders of backups.
     pub(crate) fn folders(&self) -> Vec<String> {
-        let ids = self.objects().into_keys().filter_map(|key| key.split_once('/').map(|(id, _)| id.to_owned()));
+        let ids =
+            self.objects().into_keys().filter_map(|key| key.split_once('/').map(|(id, _)| id.to_owned()));
         let mut ids: Vec<_> = ids.collect();
         ids.dedup();
         ids

@@ -47,7 +47,15 @@ impl Postgres {
             chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let mut initdb = command("initdb", dir.path());
-        initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync"]);
+        initdb.args([
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--auth=scram-sha-256",
+            "--no-sync",
+        ]);
         initdb.arg("-D").arg(&data).arg("--pwfile").arg(&password);
         let made = unprivileged(&mut initdb).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
@@ -63,7 +71,8 @@ impl Postgres {
             "-c",
             "fsync=off",
         ]);
-        let child = unprivileged(&mut server).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child =
+            unprivileged(&mut server).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let server = Self { port, child, _dir: dir };
         wait_for("PostgreSQL", || TcpStream::connect(("127.0.0.1", port)).ok());
         wait_for("PostgreSQL to let people in", || server.try_sql("postgres", "SELECT 1").ok());

@@ -45,9 +45,15 @@ fn a_database_in_use_is_replaced_only_when_told_to() {
     assert_eq!(shop::hashes(&postgres), changed);
 
     // A client that stays connected must not stop it.
-    let mut client = postgres.psql("postgres", crate::postgres::PASSWORD, "orders").args(["-c", "SELECT pg_sleep(600)"]).spawn().unwrap();
+    let mut client = postgres
+        .psql("postgres", crate::postgres::PASSWORD, "orders")
+        .args(["-c", "SELECT pg_sleep(600)"])
+        .spawn()
+        .unwrap();
     crate::wait_for("the client", || {
-        (postgres.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'") == "1").then_some(())
+        (postgres.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'")
+            == "1")
+            .then_some(())
     });
     Run::restore(&postgres, &gateway).with("overwrite", true).end().restored();
     assert!(!client.wait().unwrap().success());

@@ -13,8 +13,17 @@ pub(crate) fn fill(postgres: &Postgres, rows: u32) {
            CREATE ROLE "jane.doe; --" LOGIN VALID UNTIL '2030-01-01'; GRANT reporters TO "jane.doe; --" WITH ADMIN OPTION;
            GRANT pg_read_all_data TO reporters; ALTER ROLE shop SET work_mem = '8MB'; COMMENT ON ROLE shop IS 'it''s the shop';"#,
     );
-    postgres.sql("postgres", "CREATE DATABASE orders OWNER shop TEMPLATE template0 LC_CTYPE 'C' CONNECTION LIMIT 50");
-    postgres.sql("postgres", &format!(r#"CREATE DATABASE "{}" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"#, WEIRD.replace('"', "\"\"")));
+    postgres.sql(
+        "postgres",
+        "CREATE DATABASE orders OWNER shop TEMPLATE template0 LC_CTYPE 'C' CONNECTION LIMIT 50",
+    );
+    postgres.sql(
+        "postgres",
+        &format!(
+            r#"CREATE DATABASE "{}" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"#,
+            WEIRD.replace('"', "\"\"")
+        ),
+    );
     postgres.sql(
         "orders",
         &format!(
@@ -29,7 +38,7 @@ pub(crate) fn fill(postgres: &Postgres, rows: u32) {
             CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.score := 1; RETURN NEW; END $$;
             CREATE TRIGGER stamp BEFORE INSERT ON customers FOR EACH ROW EXECUTE FUNCTION stamp();
             ALTER TABLE customers OWNER TO shop; ALTER TABLE orders OWNER TO shop; GRANT SELECT ON customers TO reporters;
-            SELECT lo_from_bytea(0, gen_random_bytes(3000)) FROM generate_series(1, 20);
+            SELECT lo_from_bytea(0, gen_random_bytes(1000)) FROM generate_series(1, 20);
             CREATE SEQUENCE invoice START 1000 INCREMENT 7; SELECT nextval('invoice') FROM generate_series(1, 5);
             COMMENT ON DATABASE orders IS 'it''s :"database" \ all'; ALTER DATABASE orders SET search_path = "$user", public, "a,b";
             ALTER DATABASE orders SET app.mode = 'x y'; ALTER ROLE shop IN DATABASE orders SET statement_timeout = '17min';

@@ -50,7 +50,14 @@ async fn dump_globals(session: &Session, to: &Destination<'_>) -> Result<Object,
     if !session.facts().superuser {
         arguments.push("--no-role-passwords");
     }
-    run(session, to, ("globals.sql", Role::Globals), ("pg_dumpall", "template1", &arguments), "dump the roles").await
+    run(
+        session,
+        to,
+        ("globals.sql", Role::Globals),
+        ("pg_dumpall", "template1", &arguments),
+        "dump the roles",
+    )
+    .await
 }
 
 async fn dump(session: &Session, to: &Destination<'_>, database: &Database) -> Result<Object, PostgresError> {

@@ -25,7 +25,7 @@ const QUERY: &str = r#"SELECT coalesce(json_agg(row_to_json(x) ORDER BY x.name),
         (SELECT json_agg(json_build_object('role', r.rolname, 'values', s.setconfig) ORDER BY r.rolname NULLS FIRST)
             FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid) AS settings,
         d.datacl IS NOT NULL AS own_privileges,
-        (SELECT json_agg(json_build_object('role', r.rolname, 'privilege', a.privilege_type, 'grantable', a.is_grantable)
+        (SELECT json_agg(json_build_object('role', r.rolname, 'right', a.privilege_type, 'grantable', a.is_grantable)
                 ORDER BY r.rolname NULLS FIRST, a.privilege_type)
             FROM aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee) AS privileges
     FROM pg_database d WHERE NOT d.datistemplate AND d.datallowconn AND d.datconnlimit <> -2) x;"#;
@@ -57,7 +57,7 @@ struct Settings {
 #[derive(Debug, Deserialize)]
 struct Privilege {
     role: Option<String>,
-    privilege: String,
+    right: String,
     grantable: bool,
 }
 
@@ -71,8 +71,11 @@ pub(super) async fn select(
     let rows = rows.into_iter().filter(|row| !row.comment.as_deref().unwrap_or_default().starts_with(MARK));
     let mut databases: Vec<_> = rows.map(describe).collect();
     if let Some(wanted) = wanted {
-        let missing: Vec<_> =
-            wanted.iter().filter(|name| databases.iter().all(|found| found.name != **name)).cloned().collect();
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|name| databases.iter().all(|found| found.name != **name))
+            .cloned()
+            .collect();
         if !missing.is_empty() {
             let there = databases.into_iter().map(|found| found.name).collect();
             return Err(PostgresError::NoSuchDatabase { place: session.server(), wanted: missing, there });
@@ -125,7 +128,7 @@ fn properties(row: &Row) -> Vec<String> {
         for granted in row.privileges.iter().flatten() {
             let role = granted.role.as_ref().map_or_else(|| "PUBLIC".to_owned(), |role| ident(role));
             let option = if granted.grantable { " WITH GRANT OPTION" } else { "" };
-            statements.push(format!("GRANT {} ON DATABASE :\"database\" TO {role}{option};", granted.privilege));
+            statements.push(format!("GRANT {} ON DATABASE :\"database\" TO {role}{option};", granted.right));
         }
     }
     if let Some(comment) = &row.comment {
@@ -149,8 +152,8 @@ mod tests {
             ],
             "own_privileges": true,
             "privileges": [
-                {"role": null, "privilege": "CONNECT", "grantable": false},
-                {"role": "shop", "privilege": "CREATE", "grantable": true}
+                {"role": null, "right": "CONNECT", "grantable": false},
+                {"role": "shop", "right": "CREATE", "grantable": true}
             ]
         }))
         .unwrap();

@@ -42,7 +42,9 @@ pub enum PostgresError {
         source: SecretError,
     },
     /// The password cannot be handed to libpq.
-    #[snafu(display("the password in Secret {secret:?} contains a line break or a NUL, which PostgreSQL's tools cannot take"))]
+    #[snafu(display(
+        "the password in Secret {secret:?} contains a line break or a NUL, which PostgreSQL's tools cannot take"
+    ))]
     UnusablePassword {
         /// The Secret.
         secret: String,
@@ -96,7 +98,8 @@ pub enum PostgresError {
     /// The target holds something.
     #[snafu(display(
         "{} at {server} would be overwritten ({}): restore into another server, or set spec.overwrite to true to replace it",
-        names(databases), "it holds tables or large objects"
+        names(databases),
+        "it holds tables or large objects"
     ))]
     NotEmpty {
         /// The server.
@@ -143,7 +146,9 @@ pub enum PostgresError {
         user: String,
     },
     /// The manifest contradicts itself.
-    #[snafu(display("backup {id} has no object {object:?} for its database {database:?}: its manifest was changed by hand"))]
+    #[snafu(display(
+        "backup {id} has no object {object:?} for its database {database:?}: its manifest was changed by hand"
+    ))]
     NoObject {
         /// The backup.
         id: String,
@@ -230,7 +235,13 @@ pub(super) fn classify(words: &str) -> FailureReason {
         FailureReason::AuthenticationFailed
     } else if connecting && words.contains("database \"") && words.contains("does not exist") {
         FailureReason::DatabaseNotFound
-    } else if has(&["permission denied", "must be owner of", "must be superuser", "must be member of", "must be able to"]) {
+    } else if has(&[
+        "permission denied",
+        "must be owner of",
+        "must be superuser",
+        "must be member of",
+        "must be able to",
+    ]) {
         FailureReason::PermissionDenied
     } else if connecting || has(&["server closed the connection unexpectedly", "terminating connection"]) {
         FailureReason::HostUnreachable
@@ -257,9 +268,16 @@ pub(super) fn told(stderr: &str, password: &str) -> String {
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .filter(|line| {
-            !["CONTEXT:", "DETAIL:  Failing row", "DETAIL:  Key (", "LOCATION:", "password retrieved from file", "LINE "]
-                .iter()
-                .any(|noise| line.starts_with(noise))
+            ![
+                "CONTEXT:",
+                "DETAIL:  Failing row",
+                "DETAIL:  Key (",
+                "LOCATION:",
+                "password retrieved from file",
+                "LINE ",
+            ]
+            .iter()
+            .any(|noise| line.starts_with(noise))
                 && !line.starts_with('^')
         })
         .collect();
@@ -369,7 +387,8 @@ mod tests {
             .map(|(words, reason)| {
                 let server = "shop@orders-db:5432".to_owned();
                 let (doing, secret) = ("back up database \"orders\"".to_owned(), "orders-db".to_owned());
-                PostgresError::Refused { doing, server, secret, reason: *reason, words: told(words, "") }.to_string()
+                PostgresError::Refused { doing, server, secret, reason: *reason, words: told(words, "") }
+                    .to_string()
             })
             .collect();
         insta::assert_snapshot!(messages.join("\n"));

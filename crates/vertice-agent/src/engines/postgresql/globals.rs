@@ -34,9 +34,10 @@ pub(super) fn plan(dump: &str, existing: &Existing) -> Plan {
                 }
                 new
             }
-            ["alter", "role", role, ..] | ["comment", "on", "role", role, ..] => is_new(&plan, role),
-            ["security", "label", "for", _, "on", "role", role, ..] => is_new(&plan, role),
-            ["grant", _, "on", "parameter", .., role] => is_new(&plan, role),
+            ["alter", "role", role, ..]
+            | ["comment", "on", "role", role, ..]
+            | ["security", "label", "for", _, "on", "role", role, ..]
+            | ["grant", _, "on", "parameter", .., role] => is_new(&plan, role),
             ["grant", role, "to", member, ..] => {
                 if !existing.memberships.contains(&((*role).to_owned(), (*member).to_owned())) {
                     plan.statements.push(without_grantor(statement, &words));
@@ -141,7 +142,9 @@ fn words(statement: &str) -> Vec<Word> {
         } else if byte == b'\'' {
             at = end_of_quoted(statement, at);
         } else {
-            while at < statement.len() && !matches!(statement.as_bytes()[at], b' ' | b'\n' | b'\t' | b'\'' | b'"') {
+            while at < statement.len()
+                && !matches!(statement.as_bytes()[at], b' ' | b'\n' | b'\t' | b'\'' | b'"')
+            {
                 at += 1;
             }
             words.push(Word { begin, quoted: false, text: statement[begin..at].to_lowercase() });

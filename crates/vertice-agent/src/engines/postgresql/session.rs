@@ -78,7 +78,8 @@ impl Session {
         let found = Tools::find().await?;
         // Any psql can ask any server for its version.
         let tools = Tools::choose(found.clone(), 0)?;
-        let facts = Facts { version: String::new(), number: 0, superuser: false, create_db: false, standby: false };
+        let facts =
+            Facts { version: String::new(), number: 0, superuser: false, create_db: false, standby: false };
         let mut session = Self { access, tools, facts };
         session.facts = session.ask_facts().await?;
         session.tools = Tools::choose(found, session.major())?;
@@ -169,7 +170,12 @@ impl Session {
     }
 
     /// Runs a script and returns what it prints: rows, unaligned, without headers. It ends at the first error.
-    pub(super) async fn sql(&self, database: &str, doing: &str, script: &str) -> Result<String, PostgresError> {
+    pub(super) async fn sql(
+        &self,
+        database: &str,
+        doing: &str,
+        script: &str,
+    ) -> Result<String, PostgresError> {
         let arguments = [
             "--no-psqlrc",
             "--quiet",
@@ -193,7 +199,8 @@ impl Session {
         query: &str,
     ) -> Result<T, PostgresError> {
         let output = self.sql(database, doing, query).await?;
-        serde_json::from_str(&output).map_err(|source| PostgresError::Answer { doing: doing.to_owned(), source })
+        serde_json::from_str(&output)
+            .map_err(|source| PostgresError::Answer { doing: doing.to_owned(), source })
     }
 }
 

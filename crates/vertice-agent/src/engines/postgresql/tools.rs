@@ -9,7 +9,8 @@ use tokio::process::Command;
 /// All of them are needed.
 const NAMES: [&str; 4] = ["psql", "pg_dump", "pg_dumpall", "pg_restore"];
 /// Where distributions and vendors keep them. `/usr/bin` of Debian has a Perl wrapper, so `PATH` comes last.
-const VERSIONED: [(&str, &str); 3] = [("/usr/lib/postgresql", "bin"), ("/usr/lib64/pgsql", "bin"), ("/opt", "bin")];
+const VERSIONED: [(&str, &str); 3] =
+    [("/usr/lib/postgresql", "bin"), ("/usr/lib64/pgsql", "bin"), ("/opt", "bin")];
 const FIXED: [&str; 3] = ["/usr/local/bin", "/opt/bitnami/postgresql/bin", "/usr/local/pgsql/bin"];
 
 /// One set of client tools.

@@ -58,7 +58,11 @@ pub(super) async fn drop_leftovers(session: &Session, holder: &str) -> Result<()
         }
     }
     for (name, claim) in found {
-        tracing::warn!(database = name, run = claim.holder, "dropping what a restore that was killed has left");
+        tracing::warn!(
+            database = name,
+            run = claim.holder,
+            "dropping what a restore that was killed has left"
+        );
         scratch::drop_database(session, &name).await;
     }
     Ok(())

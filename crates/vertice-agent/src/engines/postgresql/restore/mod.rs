@@ -216,7 +216,8 @@ pub async fn undo(session: &Session, made: &Undo) {
         return;
     }
     let list = roles.iter().map(|role| ident(role)).collect::<Vec<_>>().join(", ");
-    let dropped = session.sql(ADMIN, "drop the roles that were made", &format!("DROP ROLE IF EXISTS {list};")).await;
+    let dropped =
+        session.sql(ADMIN, "drop the roles that were made", &format!("DROP ROLE IF EXISTS {list};")).await;
     if let Err(error) = dropped {
         tracing::warn!(%error, "roles of a restore that failed are left");
     }

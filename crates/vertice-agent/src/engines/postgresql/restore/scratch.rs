@@ -47,35 +47,30 @@ pub(super) async fn create(
 
 /// `template0` alone takes any encoding and locale.
 fn options(database: &Database) -> String {
-    let mut options = format!(
-        "TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+    let locale = literal(database.locale.as_deref().unwrap_or_default());
+    let rules = database.icu_rules.as_deref().map(|rules| format!(" ICU_RULES {}", literal(rules)));
+    let provider = match database.locale_provider.as_str() {
+        "icu" => format!(" LOCALE_PROVIDER icu ICU_LOCALE {locale}{}", rules.unwrap_or_default()),
+        "builtin" => format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}"),
+        // Not spelled out: it is the default of template0, and servers before 15 do not know the word.
+        _ => String::new(),
+    };
+    format!(
+        "TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}{provider}",
         literal(&database.encoding),
         literal(&database.collate),
         literal(&database.ctype)
-    );
-    let locale = database.locale.as_deref().unwrap_or_default();
-    match database.locale_provider.as_str() {
-        "icu" => {
-            options.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)));
-            if let Some(rules) = &database.icu_rules {
-                options.push_str(&format!(" ICU_RULES {}", literal(rules)));
-            }
-        }
-        "builtin" => options.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale))),
-        // Not spelled out: it is the default of template0, and servers before 15 do not know the word.
-        _ => {}
-    }
-    options
+    )
 }
 
 /// Gives the databases to their owners, who exist by now.
 pub(super) async fn hand_over(session: &Session, parts: &[Part<'_>]) -> Result<(), PostgresError> {
-    let script: String = parts
-        .iter()
-        .map(|part| {
-            format!("ALTER DATABASE {} OWNER TO {};\n", ident(&part.scratch), ident(&part.database.owner))
-        })
-        .collect();
+    let mut statements = Vec::new();
+    for part in parts {
+        let (scratch, owner) = (ident(&part.scratch), ident(&part.database.owner));
+        statements.push(format!("ALTER DATABASE {scratch} OWNER TO {owner};"));
+    }
+    let script = statements.join("\n");
     session.sql(ADMIN, "give the databases to their owners", &script).await?;
     Ok(())
 }

@@ -35,28 +35,27 @@ fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
     let replaced = parts.iter().filter(|part| part.old.is_some()).map(|part| literal(&part.database.name));
     let scratch = parts.iter().map(|part| literal(&part.scratch));
     let names = replaced.chain(scratch).collect::<Vec<_>>().join(", ");
-    let mut script = format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname IN ({names}) AND pid <> pg_backend_pid();\nBEGIN;\n"
-    );
+    let mut lines = vec![
+        format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
+        ),
+        "BEGIN;".to_owned(),
+    ];
     for part in parts {
-        let scratch = ident(&part.scratch);
+        let (scratch, name) = (ident(&part.scratch), ident(&part.database.name));
         // The mark goes; the original's comment, if it has one, is among its properties.
-        script.push_str(&format!("COMMENT ON DATABASE {scratch} IS NULL;\n\\set database {}\n", psql_value(&part.scratch)));
-        for property in &part.database.properties {
-            script.push_str(property);
-            script.push('\n');
-        }
-        let name = ident(&part.database.name);
+        lines.push(format!("COMMENT ON DATABASE {scratch} IS NULL;"));
+        lines.push(format!("\\set database {}", psql_value(&part.scratch)));
+        lines.extend(part.database.properties.iter().cloned());
         if let Some(old) = &part.old {
-            script.push_str(&format!("ALTER DATABASE {name} RENAME TO {};\n", ident(old)));
+            lines.push(format!("ALTER DATABASE {name} RENAME TO {};", ident(old)));
             // Marked, so that it is dropped later if this run is killed before it can.
-            script.push_str(&mark::statement(request, old));
-            script.push('\n');
+            lines.push(mark::statement(request, old));
         }
-        script.push_str(&format!("ALTER DATABASE {scratch} RENAME TO {name};\n"));
+        lines.push(format!("ALTER DATABASE {scratch} RENAME TO {name};"));
     }
-    script.push_str("COMMIT;\n");
-    script
+    lines.push("COMMIT;".to_owned());
+    lines.join("\n")
 }
 
 /// An argument of psql's `\set`.
