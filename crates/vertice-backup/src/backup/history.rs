@@ -45,9 +45,10 @@ pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp)
             ledger.count(run);
         }
     }
-    ledger.last_ended = ledger.history.iter().max_by_key(|entry| end(entry)).cloned();
+    ledger.last_ended = ledger.history.first().cloned();
     let running = runs.iter().filter(|run| run.ended().is_none()).max_by_key(|run| run.started).map(entry);
-    let newest_ended = ledger.history.iter().max_by_key(|entry| entry.timestamp.0);
+    // Of several with one start the first is the newest, and `max_by_key` takes the last.
+    let newest_ended = ledger.history.iter().rev().max_by_key(|entry| entry.timestamp.0);
     ledger.last_backup = match (&running, newest_ended) {
         (Some(running), Some(ended)) if ended.timestamp.0 > running.timestamp.0 => Some(ended.clone()),
         (Some(running), _) => Some(running.clone()),
@@ -84,7 +85,8 @@ impl Ledger {
             self.totals.failed += 1;
         }
         self.newly_ended.push(entry.clone());
-        self.history.push(entry);
+        // In front: of several that ended in one second the one that is counted later stays the newest.
+        self.history.insert(0, entry);
         self.history.sort_by_key(|entry| std::cmp::Reverse(end(entry)));
         self.history.truncate(LENGTH);
     }

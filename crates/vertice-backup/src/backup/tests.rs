@@ -332,6 +332,20 @@ fn a_long_run_that_others_overtook_is_counted() {
 }
 
 #[test]
+fn of_runs_within_one_second_the_later_is_the_last() {
+    let mut world = World::new();
+    let start = "2026-11-22T01:30:00Z";
+    world.attempts = vec![ended(running("shop-backup-1", start), 4, Some(5))];
+    world.reconcile("2026-11-22T01:30:05Z");
+    world.attempts.push(ended(running("shop-backup-2", start), 4, None));
+    world.reconcile("2026-11-22T01:30:05Z");
+    let status = world.status();
+    assert_eq!(status.last_backup.as_ref().unwrap().job, "shop-backup-2");
+    assert_eq!(status.history[0].job, "shop-backup-2");
+    assert_eq!(status.conditions[1].reason, "BucketNotFound");
+}
+
+#[test]
 fn a_run_whose_job_is_gone_does_not_run_for_ever() {
     let mut world = World::new();
     world.attempts = vec![running("shop-backup-1", "2026-11-22T01:30:00Z")];
