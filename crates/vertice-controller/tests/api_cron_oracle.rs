@@ -1,7 +1,9 @@
 //! Our cron against the parser that Kubernetes itself uses, over generated schedules, zones and instants.
 //!
-//! The testbed builds that parser as the program `oracle`; `VERTICE_TEST_BIN` names its folder. It gets our edition of the time zones:
+//! The testbed builds that parser as the program `cron-oracle`; `VERTICE_TEST_BIN` names its folder. It gets our edition of the time zones:
 //! governments change them several times a year, and the two programs' own editions differ by what changed in between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -109,7 +111,7 @@ fn compare(cases: &[Case], zones: Option<&TempDir>) -> usize {
 fn oracle(cases: &[Case], zones: Option<&Path>) -> Vec<String> {
     let folder = std::env::var_os("VERTICE_TEST_BIN")
         .expect("VERTICE_TEST_BIN must name the folder with the testbed's programs: run this through `cargo xtask test api`");
-    let program = PathBuf::from(folder).join("oracle");
+    let program = PathBuf::from(folder).join("cron-oracle");
     let mut command = Command::new(&program);
     if let Some(folder) = zones {
         command.env("ZONEINFO", folder);
@@ -119,10 +121,11 @@ fn oracle(cases: &[Case], zones: Option<&Path>) -> Vec<String> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let questions: String = cases
+    let questions: Vec<String> = cases
         .iter()
-        .map(|case| format!("{}\t{}\t{}\n", case.instant.as_second(), case.zone, case.expression))
+        .map(|case| format!("{}\t{}\t{}", case.instant.as_second(), case.zone, case.expression))
         .collect();
+    let questions = questions.join("\n") + "\n";
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || input.write_all(questions.as_bytes()));
     let output = BufReader::new(child.stdout.take().unwrap());
@@ -201,8 +204,8 @@ fn expression(random: &mut StdRng) -> String {
     if random.random_bool(0.5) {
         // Early hours of any day: where clocks change.
         fields[1] = random.random_range(0..4).to_string();
-        fields[2] = "*".to_owned();
-        fields[4] = "*".to_owned();
+        "*".clone_into(&mut fields[2]);
+        "*".clone_into(&mut fields[4]);
     }
     fields.join(" ")
 }
