@@ -9,11 +9,7 @@ use std::time::Duration;
 use vertice_testbed::clean::{self, Snapshot};
 use vertice_testbed::cluster::{Cluster, ClusterOptions};
 use vertice_testbed::paths::Paths;
-use vertice_testbed::report::Reporter;
 use vertice_testbed::wait;
-
-const TARGET: &str = "VERTICE_TEST_OWN_TARGET";
-const PROGRESS: &str = "VERTICE_TEST_PROGRESS";
 
 /// A target folder of the test's own, with the programs and images of the shared one: a clean here ends no other test's run.
 fn own_target(dir: &Path) -> Paths {
@@ -28,27 +24,9 @@ fn own_target(dir: &Path) -> Paths {
     paths
 }
 
-/// Not a test: the process that the tests kill. It starts a cluster and writes what the cluster reports to a file.
-#[tokio::test]
-#[ignore = "run by the tests of this file, as a process to be killed"]
-async fn owner() {
-    let paths = Paths::new(Paths::locate().workspace(), std::env::var(TARGET).unwrap());
-    let progress = std::env::var(PROGRESS).unwrap();
-    let reporter = Reporter::new(move |line| {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&progress).unwrap();
-        writeln!(file, "{line}").unwrap();
-    });
-    let options = ClusterOptions { paths, reporter, ..ClusterOptions::new("killed", 1) };
-    let _cluster = Cluster::start(options).await.unwrap();
-    std::future::pending::<()>().await;
-}
-
 fn start_owner(target: &Path, progress: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "owner", "--ignored", "--nocapture"])
-        .env(TARGET, target)
-        .env(PROGRESS, progress)
+    Command::new(env!("CARGO_BIN_EXE_testbed-owner"))
+        .args([target, progress])
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
