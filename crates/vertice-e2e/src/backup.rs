@@ -1,6 +1,5 @@
 //! VerticeBackup and VerticeRestore, as a user writes and watches them.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -66,13 +65,8 @@ pub struct ManualRun {
 
 /// `vertice backup run NAME`, followed to its end.
 pub async fn run_now(harness: &Harness, namespace: &str, name: &str) -> std::io::Result<ManualRun> {
-    let output = tokio::process::Command::new(&harness.vertice)
-        .args(["backup", "run", name, "--namespace", namespace])
-        .env("KUBECONFIG", harness.kubectl.kubeconfig())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await?;
+    let words = ["backup", "run", name, "--namespace", namespace];
+    let output = harness.kubectl.vertice(&harness.vertice, &words).output().await?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(ManualRun { code: output.status.code(), text })

@@ -18,6 +18,10 @@ pub const IMAGES_ENV: &str = "VERTICE_TEST_IMAGES";
 pub const VERTICE_ENV: &str = "VERTICE_TEST_VERTICE";
 /// The API server's audit log.
 pub const AUDIT_LOG_ENV: &str = "VERTICE_TEST_AUDIT_LOG";
+/// Archives of the images, as JSON: what a test loads into a cluster of its own.
+pub const ARCHIVES_ENV: &str = "VERTICE_TEST_ARCHIVES";
+/// The `xtask` binary.
+pub const XTASK_ENV: &str = "VERTICE_TEST_XTASK";
 
 /// Namespace of the operator in the tests' cluster.
 pub const OPERATOR_NAMESPACE: &str = "vertice-system";
@@ -67,8 +71,8 @@ impl Harness {
     /// Reads the environment.
     pub fn from_env() -> Result<Self, HarnessError> {
         let variable = |name: &'static str| std::env::var(name).ok().context(MissingSnafu { name });
-        let kubectl =
-            Kubectl::new(variable(PROGRAMS_ENV)?.as_ref(), variable(KUBECONFIG_ENV)?.as_ref(), None);
+        let (programs, kubeconfig) = (variable(PROGRAMS_ENV)?, variable(KUBECONFIG_ENV)?);
+        let kubectl = Kubectl::new(programs.as_ref(), Some(kubeconfig.as_ref()), None);
         let images = serde_json::from_str(&variable(IMAGES_ENV)?).context(ImagesSnafu)?;
         Ok(Self { kubectl, images, vertice: variable(VERTICE_ENV)?.into() })
     }

@@ -59,16 +59,16 @@ const POLL: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     programs: PathBuf,
-    kubeconfig: PathBuf,
+    kubeconfig: Option<PathBuf>,
     context: Option<String>,
 }
 
 impl Kubectl {
-    /// Uses the programs in `programs` with this kubeconfig, and its current context unless told otherwise.
-    pub fn new(programs: &Path, kubeconfig: &Path, context: Option<&str>) -> Self {
+    /// Uses the programs in `programs` with this kubeconfig (the user's own without), and its current context unless told otherwise.
+    pub fn new(programs: &Path, kubeconfig: Option<&Path>, context: Option<&str>) -> Self {
         Self {
             programs: programs.to_owned(),
-            kubeconfig: kubeconfig.to_owned(),
+            kubeconfig: kubeconfig.map(Path::to_owned),
             context: context.map(str::to_owned),
         }
     }
@@ -78,9 +78,9 @@ impl Kubectl {
         &self.programs
     }
 
-    /// The kubeconfig.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+    /// The kubeconfig, if not the user's own.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
     }
 
     /// The context, if not the current one.
@@ -91,11 +91,29 @@ impl Kubectl {
     /// A program of the folder, pointed at the cluster.
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).kill_on_drop(true);
+        self.point(&mut command);
         if let Some(context) = &self.context {
             command.arg(if name == "helm" { "--kube-context" } else { "--context" }).arg(context);
         }
         command
+    }
+
+    /// `vertice` with these words, pointed at the cluster.
+    pub fn vertice(&self, binary: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        self.point(&mut command);
+        command.args(words);
+        if let Some(context) = &self.context {
+            command.args(["--context", context]);
+        }
+        command
+    }
+
+    fn point(&self, command: &mut Command) {
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
     }
 
     /// Runs a command to its end and returns its standard output.

@@ -20,12 +20,8 @@ async fn start_run(stage: &Stage) -> String {
     shop::fill(&stage.server, ORDERS).await.unwrap();
     stage.apply(&verticebackup(namespace, "shop", "db", BUCKET)).await;
     judged(kubectl, namespace, "verticebackup/shop", SOON).await.unwrap();
-    let started = tokio::process::Command::new(&stage.harness.vertice)
-        .args(["backup", "run", "shop", "--no-follow", "--namespace", namespace])
-        .env("KUBECONFIG", kubectl.kubeconfig())
-        .output()
-        .await
-        .unwrap();
+    let words = ["backup", "run", "shop", "--no-follow", "--namespace", namespace];
+    let started = kubectl.vertice(&stage.harness.vertice, &words).output().await.unwrap();
     assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
     kubectl
         .wait(
@@ -64,7 +60,7 @@ async fn the_operator_dies_while_a_backup_runs() {
         "--force",
         "--grace-period=0",
         "-l",
-        "app.kubernetes.io/component=backup-operator",
+        "app.kubernetes.io/name=vertice-operator-backup",
     ];
     kubectl.run(&[&["-n", OPERATOR_NAMESPACE][..], &words].concat()).await.unwrap();
     let found = settled(&stage).await;
