@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use vertice_catalog::report::{FailureReason, Report};
 use vertice_catalog::task::{
-    POD_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV, Task, WORK_DIR,
+    RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV, Task, WORK_DIR,
 };
 
 use crate::engines::postgresql::ENGINE;
@@ -27,9 +27,9 @@ pub struct Places {
     /// The task, as JSON.
     #[arg(long, env = TASK_ENV, hide_env_values = true, default_value = "")]
     pub task: String,
-    /// Name of the pod: it holds the claim.
-    #[arg(long, env = POD_NAME_ENV)]
-    pub pod_name: Option<String>,
+    /// Name of the run: it holds the claim.
+    #[arg(long, env = RUN_NAME_ENV)]
+    pub run_name: Option<String>,
     /// Folder with the files username and password.
     #[arg(long, env = "VERTICE_TARGET_SECRET_DIR", default_value = TARGET_SECRET_DIR)]
     pub target_secret_dir: PathBuf,
@@ -65,7 +65,7 @@ pub struct Environment {
 impl Environment {
     fn new(places: &Places, started_at: Timestamp) -> Self {
         // Without a pod any name does that no other run has.
-        let holder = places.pod_name.clone().filter(|name| !name.is_empty());
+        let holder = places.run_name.clone().filter(|name| !name.is_empty());
         let holder = holder.unwrap_or_else(|| format!("local-{}", hex::encode(rand::random::<[u8; 4]>())));
         Self {
             holder,
@@ -208,7 +208,7 @@ mod tests {
         let termination_log = dir.path().join("termination-log");
         let places = Places {
             task: r#"{"do":"dance"}"#.to_owned(),
-            pod_name: None,
+            run_name: None,
             target_secret_dir: dir.path().into(),
             storage_secret_dir: dir.path().into(),
             work_dir: dir.path().into(),

@@ -20,6 +20,8 @@ pub const RESTORE_LABEL: &str = "vertice.io/restore";
 /// On Jobs and pods: UID of the VerticeBackup or VerticeRestore, so that those of an earlier object of the same name are
 /// not mistaken for this one's.
 pub const OWNER_UID_LABEL: &str = "vertice.io/owner-uid";
+/// Label that Kubernetes puts on the pods of a Job: the Job's name.
+pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// On a Job that a person started (as `kubectl create job --from=cronjob/…` does): [`MANUAL`].
 pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
 /// Value of [`INSTANTIATE_ANNOTATION`].

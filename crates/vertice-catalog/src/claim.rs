@@ -34,7 +34,7 @@ impl std::fmt::Display for Owner {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// Name of the run's pod.
+    /// Name of the run: of its Job.
     pub holder: String,
     /// When it began.
     pub since: Timestamp,

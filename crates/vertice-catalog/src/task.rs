@@ -10,8 +10,9 @@ use crate::manifest::{Compression, Trigger};
 
 /// The environment variable with the [`Task`].
 pub const TASK_ENV: &str = "VERTICE_TASK";
-/// The environment variable with the pod's name, from the downward API; it holds the claim.
-pub const POD_NAME_ENV: &str = "POD_NAME";
+/// The environment variable with the name of the run's Job, from the downward API. It holds the claim, so that a second pod of the same
+/// Job need not wait for the first one's claim to expire.
+pub const RUN_NAME_ENV: &str = "VERTICE_RUN";
 /// Files `username` and `password` of the database's Secret.
 pub const TARGET_SECRET_DIR: &str = "/var/run/vertice/target";
 /// Files named after the provider's keys.

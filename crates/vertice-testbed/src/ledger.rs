@@ -3,6 +3,7 @@
 //! Several processes of one run (xtask, test binaries) add to one file: a record is one line, appended in one write.
 //! They find the run they belong to by the environment variable [`RUN_VARIABLE`].
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -124,7 +125,13 @@ impl Ledger {
         table
             .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
             .set_header(["what", "took", "work", "size"]);
+        let mut shown = BTreeSet::new();
         for entry in self.entries()? {
+            // Every process of a run asks for its parts; that they were there already is told once.
+            if entry.work == Work::Cached && shown.contains(&entry.name) {
+                continue;
+            }
+            shown.insert(entry.name.clone());
             let work = match entry.work {
                 Work::Cold => "cold",
                 Work::Cached => "cached",

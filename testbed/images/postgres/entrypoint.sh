@@ -59,5 +59,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     mv "$unfinished" "$PGDATA"
     sync
 fi
+# A volume that is mounted with an fsGroup comes back writable for the group, which PostgreSQL refuses.
+chmod 0700 "$PGDATA"
 unset POSTGRES_PASSWORD
 exec postgres "$@"

@@ -174,7 +174,7 @@ async fn acquire(bucket: &Bucket, holder: &str) -> Result<Current, ClaimError> {
         }
     }
     match seen {
-        Some(claim) => Err(busy(bucket, Claim { holder: "of another pod".to_owned(), ..claim })),
+        Some(claim) => Err(busy(bucket, Claim { holder: "of somebody else".to_owned(), ..claim })),
         None => Err(ClaimError::Lost { url: bucket.url() }),
     }
 }

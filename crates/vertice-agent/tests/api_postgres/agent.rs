@@ -99,7 +99,7 @@ impl Run {
         let child = Command::new(env!("CARGO_BIN_EXE_vertice-agent"))
             .arg("run")
             .env("VERTICE_TASK", self.task.to_string())
-            .env("POD_NAME", &self.pod)
+            .env("VERTICE_RUN", &self.pod)
             .env("VERTICE_TARGET_SECRET_DIR", self.path("target"))
             .env("VERTICE_STORAGE_SECRET_DIR", self.path("storage"))
             .env("VERTICE_WORK_DIR", self.path("work"))

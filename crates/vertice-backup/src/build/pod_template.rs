@@ -87,11 +87,11 @@ fn install(image: &str) -> Container {
 }
 
 fn agent(image: &str, task_json: String) -> Container {
-    let pod_name = EnvVarSource {
+    let run_name = EnvVarSource {
         field_ref: Some(ObjectFieldSelector {
             // The API server's default: left out, it would look like someone else's change.
             api_version: Some("v1".to_owned()),
-            field_path: "metadata.name".to_owned(),
+            field_path: format!("metadata.labels['{}']", names::JOB_NAME_LABEL),
         }),
         ..EnvVarSource::default()
     };
@@ -101,7 +101,7 @@ fn agent(image: &str, task_json: String) -> Container {
         command: Some(vec![format!("{}/vertice-agent", task::AGENT_DIR), "run".to_owned()]),
         env: Some(vec![
             EnvVar { name: task::TASK_ENV.to_owned(), value: Some(task_json), value_from: None },
-            EnvVar { name: task::POD_NAME_ENV.to_owned(), value: None, value_from: Some(pod_name) },
+            EnvVar { name: task::RUN_NAME_ENV.to_owned(), value: None, value_from: Some(run_name) },
         ]),
         resources: Some(requests("100m", "128Mi")),
         security_context: Some(container_security()),

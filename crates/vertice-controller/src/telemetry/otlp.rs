@@ -31,6 +31,8 @@ impl Drop for Provider {
 /// A layer that exports spans to `endpoint` (without `/v1/traces`).
 pub(super) fn layer(endpoint: &str, service: &str) -> Result<(Provider, BoxLayer), ExporterBuildError> {
     let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+    // reqwest takes the process-wide provider of cryptography; whoever installed one first decides.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();

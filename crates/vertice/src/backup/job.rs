@@ -96,7 +96,7 @@ mod tests {
             "metadata": {"labels": {"vertice.io/backup": "shop"}, "annotations": {"example.com/kept": "yes"}},
             "spec": {"backoffLimit": 2, "template": {"spec": {"containers": [{"name": "agent", "image": "postgres:16", "env": [
                 {"name": "VERTICE_TASK", "value": "{\"do\":\"backup\",\"owner\":{\"cluster\":\"c\",\"namespace\":\"prod\",\"name\":\"shop\"},\"trigger\":\"scheduled\",\"server\":{\"engine\":\"postgresql\",\"host\":\"db.prod.svc\",\"port\":5433,\"secret\":\"db\"},\"storage\":{\"type\":\"s3\",\"bucket\":\"b\",\"prefix\":\"prod/shop\",\"region\":\"us-east-1\",\"secret\":\"s3\"},\"compression\":\"zstd\"}"},
-                {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+                {"name": "VERTICE_RUN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}}
             ]}]}}}
         }}
     }"#;

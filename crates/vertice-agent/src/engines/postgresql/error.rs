@@ -324,10 +324,6 @@ mod tests {
             FailureReason::HostNotFound,
         ),
         (
-            "psql: error: connection to server at \"198.51.100.1\", port 5432 failed: received invalid response to SSL negotiation: H\n",
-            FailureReason::HostUnreachable,
-        ),
-        (
             "psql: error: connection to server at \"127.0.0.1\", port 5999 failed: FATAL:  password authentication failed for user \
              \"postgres\"\npassword retrieved from file \"/var/run/vertice/work/pgpass\"\n",
             FailureReason::AuthenticationFailed,
