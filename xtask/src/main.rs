@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod clean;
 mod codegen;
 mod demo;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// Builds the container images of operator and agent as archives.
     Image(image::Args),
+    /// Measures ours and its peers on the same work.
+    Bench(bench::Args),
     /// Ends and removes everything that the testbed made: processes, namespaces, links, mounts, cgroups.
     Clean(clean::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::run(),
         Command::Codegen { check } => codegen::run(check),
         Command::Image(args) => image::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Clean(args) => clean::run(&args),
     };
     match result {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use vertice_catalog::report::{FailureReason, Report};
+use vertice_catalog::report::{EXIT_FAILED, EXIT_INTERRUPTED, FailureReason, Report};
 use vertice_catalog::task::{
     RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV, Task, WORK_DIR,
 };
@@ -166,7 +166,7 @@ fn finish(report: &Report, termination_log: &Path) -> ExitCode {
     let code = match report {
         Report::Failed { reason, message, .. } => {
             tracing::error!(?reason, "{message}");
-            ExitCode::FAILURE
+            ExitCode::from(if *reason == FailureReason::Interrupted { EXIT_INTERRUPTED } else { EXIT_FAILED })
         }
         done => {
             tracing::info!(report = ?done, "done");

@@ -8,6 +8,11 @@ use crate::id::BackupId;
 /// The kubelet keeps at most this many bytes of a termination message
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
 pub const MAX_REPORT_BYTES: usize = 4096;
+/// Exit code of an agent whose run failed for a reason that another try would meet again.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code of an agent that was told to stop (its pod was deleted, its node drained): as of a shell's child that SIGTERM ended. Another
+/// pod may try again.
+pub const EXIT_INTERRUPTED: u8 = 143;
 /// What cut-off texts end with.
 const ELLIPSIS: &str = "…";
 

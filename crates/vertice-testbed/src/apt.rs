@@ -50,6 +50,13 @@ pub const NODES: &[Package] = &[
     program("conntrack", "conntrack"),
 ];
 
+/// What `cargo xtask bench backup` runs: the server, the peer, and what binds programs to our life.
+pub const BACKUP_BENCH: &[Package] = &[
+    Package { name: "postgresql-15", probe: Probe::File("/usr/lib/postgresql/15/bin/postgres") },
+    program("restic", "restic"),
+    program("util-linux", "setpriv"),
+];
+
 #[derive(Debug, Snafu)]
 pub enum Error {
     #[snafu(display("these Debian packages are missing: as root, run `apt-get install {}`", packages.join(" ")))]

@@ -33,7 +33,8 @@ pub async fn run(ground: &Ground, context: Option<&str>, registry: Option<&str>)
     let environment = [
         (PROGRAMS_ENV, text(built.parts.path_dir())),
         (ARCHIVES_ENV, serde_json::to_string(&built.all())?),
-        (XTASK_ENV, text(&std::env::current_exe()?)),
+        // Not our own path: building the tests may have replaced the file that we were started from.
+        (XTASK_ENV, text(&ground.paths.target().join("debug/xtask"))),
     ];
     summary.add(&tests(ground, CLUSTERS, &environment)?);
     Ok(summary)
@@ -57,7 +58,11 @@ async fn on_ours(ground: &Ground, built: &Built) -> Result<Summary> {
     let cluster = Cluster::start(options).await?;
     let kubectl = Kubectl::new(built.parts.path_dir(), Some(cluster.kubeconfig()), None);
     kubectl.create_namespace(OPERATOR_NAMESPACE).await?;
-    let environment = operator_and_environment(ground, built, &kubectl, cluster.kubeconfig(), None).await?;
+    let installed = operator_and_environment(ground, built, &kubectl, cluster.kubeconfig(), None).await;
+    if installed.is_err() {
+        collect(&cluster).await;
+    }
+    let environment = installed?;
     let mut summary = tests(ground, DEEDS, &environment)?;
     // With a filter, most deeds were not done: the audit log cannot show that every right is used.
     if ground.filter.is_none() {
@@ -65,11 +70,15 @@ async fn on_ours(ground: &Ground, built: &Built) -> Result<Summary> {
         summary.add(&tests(ground, PRIVILEGES, &[&environment[..], &[(AUDIT_LOG_ENV, log)]].concat())?);
     }
     if summary.failed > 0 {
-        let folder = cluster.collect_failure("e2e", &[OPERATOR_NAMESPACE]).await;
-        eprintln!("logs, events and objects of the cluster: {}", folder.display());
+        collect(&cluster).await;
     }
     cluster.shutdown().await?;
     Ok(summary)
+}
+
+async fn collect(cluster: &Cluster) {
+    let folder = cluster.collect_failure("e2e", &[OPERATOR_NAMESPACE]).await;
+    eprintln!("logs, events and objects of the cluster: {}", folder.display());
 }
 
 /// In a cluster of the user's: the same deeds, in namespaces that are removed afterwards.

@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     /// Recorded from PostgreSQL 15.18 and its tools.
-    const RECORDED: [(&str, FailureReason); 14] = [
+    const RECORDED: [(&str, FailureReason); 13] = [
         (
             "psql: error: connection to server at \"127.0.0.1\", port 5999 failed: FATAL:  database \"nope\" does not exist\n",
             FailureReason::DatabaseNotFound,

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use vertice_api::vertice_io::VerticeBackup;
 use vertice_catalog::manifest::Trigger;
+use vertice_catalog::report::EXIT_FAILED;
 use vertice_catalog::task::{BackupTask, Task};
 
 use crate::backup::validate::ValidatedBackup;
@@ -19,8 +20,6 @@ use crate::names;
 const KEPT_JOBS: i32 = 3;
 /// How often a run whose pod was killed from outside (memory, node) may start again.
 const RETRIES: i32 = 2;
-/// With this code the agent tells that it failed and has said why: the same would happen again.
-const AGENT_FAILED: i32 = 1;
 
 /// How a schedule that was just changed or resumed is kept from catching up on firings of the time before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ fn job_template(
 }
 
 /// A drained or preempted pod is replaced and not counted; what the agent itself reported as failed is final; the rest (killed for
-/// want of memory, for example) is tried again.
+/// want of memory, deleted by hand) is tried again.
 fn failure_rules() -> Vec<PodFailurePolicyRule> {
     let disrupted = PodFailurePolicyOnPodConditionsPattern {
         type_: "DisruptionTarget".to_owned(),
@@ -116,7 +115,7 @@ fn failure_rules() -> Vec<PodFailurePolicyRule> {
     let failed = PodFailurePolicyOnExitCodesRequirement {
         container_name: Some(names::AGENT_CONTAINER.to_owned()),
         operator: "In".to_owned(),
-        values: vec![AGENT_FAILED],
+        values: vec![EXIT_FAILED.into()],
     };
     vec![
         PodFailurePolicyRule {
