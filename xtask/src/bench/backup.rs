@@ -7,6 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
+use vertice_api::vertice_io::CompressionType;
 use vertice_catalog::claim::Owner;
 use vertice_catalog::manifest::{Compression, Trigger};
 use vertice_catalog::report::Report;
@@ -69,7 +70,8 @@ impl Entry {
     fn settings(self, versions: &Versions) -> String {
         match self {
             Self::Agent(compression) => format!(
-                "vertice-agent run, {compression:?} at its default level, to S3; beside the database it stores the roles and a manifest with checksums"
+                "vertice-agent run, {}, to S3; beside the database it stores the roles and a manifest with checksums",
+                told(compression)
             ),
             Self::Restic => format!(
                 "pg_dump -Fc -Z0 | restic backup --stdin --compression auto, to S3, into a new repository (version 2) each time, whose making is not measured; {}",
@@ -78,6 +80,27 @@ impl Entry {
             Self::PgDump => format!("pg_dump -Fc -Z6 > file, no S3; {}", versions.pg_dump),
         }
     }
+}
+
+/// The level that is measured: the format's own default, said aloud.
+fn level(compression: Compression) -> Option<i32> {
+    match compression {
+        Compression::Gzip => Some(6),
+        Compression::Zstd => Some(3),
+        Compression::None => None,
+    }
+}
+
+/// The agent's compression for a person, who must see whether users get it without asking.
+fn told(compression: Compression) -> String {
+    let (format, default) = match compression {
+        Compression::Gzip => ("gzip", CompressionType::Gzip),
+        Compression::Zstd => ("zstd", CompressionType::Zstd),
+        Compression::None => ("no compression", CompressionType::None),
+    };
+    let level = level(compression).map_or(String::new(), |level| format!(" at level {level}"));
+    let standing = if default == CompressionType::default() { "the default" } else { "not the default" };
+    format!("{format}{level} ({standing} of a VerticeBackup)")
 }
 
 /// What the peers say of themselves.
@@ -235,7 +258,7 @@ impl<'a> Stage<'a> {
                 secret: "storage".into(),
             },
             compression,
-            compression_level: None,
+            compression_level: level(compression),
         })
     }
 
@@ -277,5 +300,17 @@ impl<'a> Stage<'a> {
         let bytes = fs::metadata(&path)?.len();
         fs::remove_file(&path)?;
         Ok(usage.storing(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_sees_how_each_is_called() {
+        let versions = Versions { restic: "restic 0.14.0".into(), pg_dump: "pg_dump 15.18".into() };
+        let settings = ENTRIES.map(|entry| format!("{}: {}", entry.name(), entry.settings(&versions)));
+        insta::assert_snapshot!(settings.join("\n"));
     }
 }
