@@ -49,7 +49,8 @@ fn files() -> Result<Files> {
         files.insert(format!("deploy/crds/{name}.yaml").into(), text.clone());
         files.insert(format!("deploy/charts/vertice/crds/{name}.yaml").into(), text);
     }
-    for (operator, rules) in [("backup", vertice_backup::rbac::rules())] {
+    let operators = BTreeMap::from([("backup", vertice_backup::rbac::rules())]);
+    for (operator, rules) in operators {
         refuse_wildcards(operator, &rules)?;
         let role = ClusterRole {
             metadata: ObjectMeta {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use vertice_testbed::command;
 use vertice_testbed::report::Reporter;
 
 /// Runs a command with our own output; an exit code other than 0 is an error that names the command.
@@ -24,7 +25,7 @@ pub fn line(command: &Command) -> String {
 
 /// `cargo`, the one that runs us.
 pub fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    command::cargo()
 }
 
 /// Tells a person what the testbed does, a line a step.

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use vertice_testbed::command;
+
 use crate::shell;
 
 /// A cargo subcommand.
@@ -25,6 +27,7 @@ impl Tool {
     /// The tool, installed if need be, ready for its arguments. Any version that is already on the PATH will do.
     pub fn command(&self, target: &Path) -> Result<Command> {
         let mut command = Command::new(self.locate(target)?);
+        command::forget_package(&mut command);
         command.arg(self.name.trim_start_matches("cargo-"));
         Ok(command)
     }

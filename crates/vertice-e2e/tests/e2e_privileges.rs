@@ -44,6 +44,10 @@ fn deeds() -> (BTreeSet<Right>, Vec<String>) {
         if event["responseStatus"]["code"] == 403 && !ending {
             refused.push(format!("{right}: {}", event["responseStatus"]["message"]));
         }
+        // Server-side apply of an object that does not exist is a patch that needs the right to create, and says so by its answer.
+        if event["verb"] == "patch" && event["responseStatus"]["code"] == 201 {
+            done.insert(right.replacen("patch", "create", 1));
+        }
         done.insert(right);
     }
     (done, refused)

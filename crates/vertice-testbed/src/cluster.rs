@@ -79,6 +79,9 @@ pub enum Error {
     #[snafu(display("failed to make the folder {} of a volume", path.display()))]
     Folder { path: PathBuf, source: std::io::Error },
 
+    #[snafu(display("volume {volume} did not become available"))]
+    Volume { volume: String, source: wait::Deadline },
+
     #[snafu(display("failed to end the cluster"))]
     End {
         #[snafu(source(from(clean::Error, Box::new)))]
@@ -242,13 +245,14 @@ impl Cluster {
         start::wait_node(&self.client, self.node(name)?, ready, deadline).await
     }
 
-    /// Makes a volume of storage class [`STORAGE_CLASS`] on one node, for a claim to bind to. When its claim is deleted, or
+    /// Makes a volume of storage class [`STORAGE_CLASS`] on one node and waits until claims can bind to it. When its claim is deleted, or
     /// the volume itself, its data is destroyed. Claims of that class for which there is none get one made.
     ///
     /// `size` is a Kubernetes quantity such as `1Gi`; it is not enforced.
     pub async fn add_volume(&self, name: &str, size: &str, node: &str) -> Result<(), Error> {
         let volume = volumes::Volume { name, size, node: self.node(node)?, claim: None, modes: None };
-        volume.create(&self.client, self.run.id()).await
+        volume.create(&self.client, self.run.id()).await?;
+        volumes::wait_available(&self.client, name).await
     }
 
     /// Gathers what helps to see why a test failed; returns the folder.

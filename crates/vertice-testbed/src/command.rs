@@ -1,6 +1,7 @@
 //! Runs a build tool: its output goes to a file, progress is told while it takes long, and a failure shows the end
 //! of what it said.
 
+use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,28 @@ pub enum Error {
 
     #[snafu(display("failed to {purpose}: `{program}` ended with {status}; all it said is in {}, the end of it:\n{tail}", log.display()))]
     Failed { program: String, purpose: String, status: ExitStatus, log: PathBuf, tail: String },
+}
+
+/// The cargo that runs us, for another build.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_package(&mut command);
+    command
+}
+
+/// Takes away what `cargo run` told us about our own package: build scripts that look at it (ring's) would run again in every build
+/// that we start, and once more in the next one that we do not.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let ours = name.to_str().is_some_and(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
+                || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"].contains(&name)
+        });
+        if ours {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Runs `command` to its end. `purpose` completes "failed to …", such as `build helm`.

@@ -7,7 +7,7 @@ pub mod apt;
 mod cgroups;
 pub mod clean;
 pub mod cluster;
-mod command;
+pub mod command;
 pub mod control_plane;
 pub mod external;
 pub mod failures;

@@ -18,22 +18,29 @@ struct Progress {
     seconds: f64,
 }
 
-/// Tells `listener` how far the run of the pods with `label` is, until its log ends.
-pub async fn follow(kubectl: &Kubectl, namespace: &str, label: &str, listener: impl Fn(&str)) -> Result<()> {
+/// Tells `listener` how far the run of the pods with `label` is, until its log ends. False: there was no log yet.
+pub async fn follow(
+    kubectl: &Kubectl,
+    namespace: &str,
+    label: &str,
+    listener: impl Fn(&str),
+) -> Result<bool> {
     let mut logs = kubectl.program("kubectl");
     logs.args(["-n", namespace, "logs", "--follow", "--selector", label, "--pod-running-timeout=60s"]);
     let mut child = logs.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let Some(stdout) = child.stdout.take() else { return Ok(()) };
+    let Some(stdout) = child.stdout.take() else { return Ok(false) };
     let mut lines = BufReader::new(stdout).lines();
+    let mut begun = false;
     while let Some(line) = lines.next_line().await? {
         if let Ok(progress) = serde_json::from_str::<Progress>(&line)
             && progress.kind == "progress"
         {
+            begun = true;
             listener(&sentence(&progress));
         }
     }
     child.wait().await?;
-    Ok(())
+    Ok(begun)
 }
 
 fn sentence(progress: &Progress) -> String {

@@ -205,11 +205,11 @@ async fn follow_until_ended(
     label: &str,
     listener: impl Fn(&str),
 ) -> std::convert::Infallible {
-    loop {
-        // The pod may not be there yet: the log is asked for again.
-        let _ = follow(kubectl, namespace, label, &listener).await;
+    // The pod may not be there yet: then its log is asked for again.
+    while !matches!(follow(kubectl, namespace, label, &listener).await, Ok(true)) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    std::future::pending().await
 }
 
 /// Where to look while the cluster is up.

@@ -134,7 +134,7 @@ pub struct Decoded {
 }
 
 enum Decompress<W: Write> {
-    Gzip(MultiGzDecoder<Hashing<W>>),
+    Gzip(Box<MultiGzDecoder<Hashing<W>>>),
     Zstd(zstd::stream::write::Decoder<'static, Hashing<W>>),
     None(Hashing<W>),
 }
@@ -150,7 +150,7 @@ impl<W: Write> Decoder<W> {
     pub fn new(compression: Compression, sink: W) -> io::Result<Self> {
         let plain = Hashing::new(sink);
         let decompress = match compression {
-            Compression::Gzip => Decompress::Gzip(MultiGzDecoder::new(plain)),
+            Compression::Gzip => Decompress::Gzip(Box::new(MultiGzDecoder::new(plain))),
             Compression::Zstd => Decompress::Zstd(zstd::stream::write::Decoder::new(plain)?),
             Compression::None => Decompress::None(plain),
         };

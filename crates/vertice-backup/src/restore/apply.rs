@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -95,15 +94,6 @@ async fn act(context: &Context, namespace: &str, action: Action) -> Result<(), R
             };
             jobs.patch(&job, &params, &Patch::Merge(patch)).await.context(ResumeSnafu { job })?;
             Ok(())
-        }
-        Action::Discard { job, uid } => {
-            let metadata = ObjectMeta {
-                name: Some(job),
-                namespace: Some(namespace.to_owned()),
-                uid: Some(uid),
-                ..ObjectMeta::default()
-            };
-            Ok(context.applier.delete(&jobs, &metadata).await?)
         }
     }
 }

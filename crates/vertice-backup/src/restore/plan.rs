@@ -37,8 +37,6 @@ pub(super) enum Action {
     Create(Box<Job>),
     /// Let the Job go. Its UID is in the status by now.
     Resume { job: String, uid: String },
-    /// Delete a Job that was made by mistake and never ran.
-    Discard { job: String, uid: String },
 }
 
 /// A plan could not be made.
@@ -58,7 +56,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Option<Plan>, 
         (Some(uid), Some(attempt)) if attempt.job.uid().as_ref() == Some(uid) => {
             follow(&before, attempt, now)
         }
-        (Some(_), other) => vanished(observed, &before, other.as_ref(), now),
+        (Some(_), _) => vanished(&before, now),
         (None, Some(attempt)) if is_ours(observed, &attempt.job) => follow(&before, attempt, now),
         (None, Some(attempt)) => blocked(&before, &attempt.job, now),
         (None, None) => start(observed, &before)?,
@@ -148,12 +146,8 @@ fn follow(before: &VerticeRestoreStatus, attempt: &Attempt, now: Timestamp) -> P
 }
 
 /// The Job is gone, or another one has taken its name: what it did is unknown, and it is never done again.
-fn vanished(
-    observed: &Observed,
-    before: &VerticeRestoreStatus,
-    other: Option<&Attempt>,
-    now: Timestamp,
-) -> Plan {
+/// A Job that was made again from an outdated cache is suspended, is never let go, and goes with its VerticeRestore.
+fn vanished(before: &VerticeRestoreStatus, now: Timestamp) -> Plan {
     let job = before.job.clone().unwrap_or_default();
     let ended = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut draft = Draft::new(RestorePhase::Running, before);
@@ -166,13 +160,7 @@ fn vanished(
         job,
     };
     let told = end(&mut draft, &run);
-    // Made from an outdated cache after the first one was deleted; it was never let go.
-    let stray = other.filter(|other| is_ours(observed, &other.job) && run::is_suspended(&other.job));
-    let action = stray.map_or(Action::None, |stray| Action::Discard {
-        job: stray.job.name_any(),
-        uid: stray.job.uid().unwrap_or_default(),
-    });
-    Plan { draft, action, events: vec![told], requeue_at: None }
+    Plan { draft, action: Action::None, events: vec![told], requeue_at: None }
 }
 
 /// Writes the end of `run` into the draft.

@@ -73,9 +73,6 @@ impl World {
                 job.spec.as_mut().unwrap().suspend = Some(false);
                 job.status = serde_json::from_value(json!({"startTime": "2026-11-21T12:00:05Z"})).unwrap();
             }
-            Action::Discard { uid, .. } => {
-                assert_eq!(self.attempt.take().unwrap().job.metadata.uid.as_ref(), Some(uid));
-            }
         }
     }
 
@@ -206,8 +203,11 @@ fn a_job_made_again_from_an_outdated_cache_is_never_let_go() {
     world.attempt = None;
     world.act(&outdated.action);
     let plan = world.reconcile("2026-11-21T12:03:05Z").unwrap();
-    assert_eq!(plan.action, Action::Discard { job: "back-restore".into(), uid: "job-uid-2".into() });
-    assert_eq!((world.phase(), world.attempt), (RestorePhase::Failed, None));
+    assert_eq!((plan.action, world.phase()), (Action::None, RestorePhase::Failed));
+    // It stays suspended for good, and goes with its VerticeRestore.
+    assert_eq!(world.plan("2026-11-21T12:04:05Z"), None);
+    let stray = world.attempt.unwrap().job;
+    assert_eq!((stray.metadata.uid.as_deref(), stray.spec.unwrap().suspend), (Some("job-uid-2"), Some(true)));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -17,15 +18,17 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use snafu::ResultExt;
 
-use super::{ApiSnafu, Error, FolderSnafu};
+use super::{ApiSnafu, Error, FolderSnafu, VolumeSnafu};
 use crate::clean::RUN_LABEL;
 use crate::node::Node;
+use crate::wait;
 
 /// The cluster's default storage class.
 pub const STORAGE_CLASS: &str = "testbed";
 const PROVISIONER: &str = "testbed.vertice.io/local";
 /// Keeps a volume's object until its data is destroyed.
 const FINALIZER: &str = "testbed.vertice.io/data";
+const AVAILABLE_DEADLINE: Duration = Duration::from_secs(30);
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub(super) async fn install_class(client: &kube::Client) -> Result<(), Error> {
@@ -117,6 +120,17 @@ fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T,
 
 fn folder(node: &Node, volume: &str) -> PathBuf {
     node.dir().join("volumes").join(volume)
+}
+
+/// Waits until the control plane has seen a volume: before that, a pod's claim would get another one made.
+pub(super) async fn wait_available(client: &kube::Client, name: &str) -> Result<(), Error> {
+    let api: Api<PersistentVolume> = Api::all(client.clone());
+    let available = wait::until(format!("volume {name}"), AVAILABLE_DEADLINE, || async {
+        let volume = api.get(name).await.map_err(|error| error.to_string())?;
+        let phase = volume.status.and_then(|status| status.phase).unwrap_or_default();
+        if phase == "Pending" || phase.is_empty() { Err(phase) } else { Ok(()) }
+    });
+    available.await.context(VolumeSnafu { volume: name })
 }
 
 /// Serves claims and volumes until it is aborted.

@@ -5,7 +5,6 @@ mod elf;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use snafu::{ResultExt, ensure};
@@ -82,7 +81,7 @@ fn build(paths: &Paths, ledger: &Ledger, triple: &Triple, packages: &[&str]) -> 
     let started = Instant::now();
     let what = format!("build {} for {}", packages.join(" and "), triple.0);
     ledger.reporter().say(format!("{what}, in release mode; minutes the first time"));
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = command::cargo();
     cargo
         .current_dir(paths.workspace())
         .env("CARGO_TARGET_DIR", paths.target())
