@@ -20,6 +20,9 @@ pub struct Args {
     tier: Option<Tier>,
     /// Only tests whose name contains this.
     filter: Option<String>,
+    /// Add the tests that take longer than a continuous integration run has.
+    #[arg(long, conflicts_with = "context")]
+    full: bool,
     /// With e2e: run on this context of your kubeconfig instead of starting a cluster.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
@@ -70,7 +73,7 @@ fn tiers(ground: &Ground, args: &Args) -> Result<Vec<(&'static str, Summary)>> {
         summaries.push((
             "unit",
             timed(ground, "unit", || {
-                ground.runner.run("not binary(/^(api|e2e)_/)", ground.filter.as_deref(), &[])
+                ground.runner.run("not binary(/^(api|e2e|full)_/)", ground.filter.as_deref(), &[])
             })?,
         ));
     }
@@ -85,6 +88,9 @@ fn tiers(ground: &Ground, args: &Args) -> Result<Vec<(&'static str, Summary)>> {
                 runtime.block_on(e2e::run(ground, args.context.as_deref(), args.registry.as_deref()))
             })?,
         ));
+    }
+    if args.full {
+        summaries.push(("full", timed(ground, "full", || e2e::run_full(ground))?));
     }
     Ok(summaries)
 }

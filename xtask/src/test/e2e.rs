@@ -33,11 +33,20 @@ pub async fn run(ground: &Ground, context: Option<&str>, registry: Option<&str>)
     let environment = [
         (PROGRAMS_ENV, text(built.parts.path_dir())),
         (ARCHIVES_ENV, serde_json::to_string(&built.all())?),
-        // Not our own path: building the tests may have replaced the file that we were started from.
-        (XTASK_ENV, text(&ground.paths.target().join("debug/xtask"))),
+        (XTASK_ENV, xtask(ground)),
     ];
     summary.add(&tests(ground, CLUSTERS, &environment)?);
     Ok(summary)
+}
+
+/// What `--full` adds.
+pub fn run_full(ground: &Ground) -> Result<Summary> {
+    ground.runner.run("binary(/^full_/)", ground.filter.as_deref(), &[(XTASK_ENV, xtask(ground))])
+}
+
+/// Not our own path: building the tests may have replaced the file that we were started from.
+fn xtask(ground: &Ground) -> String {
+    text(&ground.paths.target().join("debug/xtask"))
 }
 
 async fn build(ground: &Ground) -> Result<Built> {
