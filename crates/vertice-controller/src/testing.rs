@@ -1,5 +1,6 @@
 //! A stand-in for the API server in unit tests: a handler answers requests, a watch can be fed by hand.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub(crate) struct FakeServer {
     seen: Arc<Mutex<Vec<Seen>>>,
     listed: Arc<Mutex<Vec<Value>>>,
     watches: Arc<Mutex<Vec<mpsc::UnboundedSender<Bytes>>>>,
+    /// How many of the next watches are refused.
+    refusals: Arc<AtomicU32>,
 }
 
 impl FakeServer {
@@ -38,7 +41,13 @@ impl FakeServer {
             seen: Arc::default(),
             listed: Arc::default(),
             watches: Arc::default(),
+            refusals: Arc::default(),
         }
+    }
+
+    /// Refuses the next watches, as an API server does whose own cache of the kind is not filled yet.
+    pub(crate) fn refuse_watches(&self, count: u32) {
+        self.refusals.store(count, Ordering::SeqCst);
     }
 
     /// A server whose only objects are these ConfigMaps.
@@ -87,6 +96,15 @@ impl FakeServer {
         let body = body.collect_bytes().await?;
         let uri = parts.uri.to_string();
         if parts.method == Method::GET && uri.contains("watch=true") {
+            if self
+                .refusals
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok()
+            {
+                let message = "storage is (re)initializing";
+                let status = json!({"kind": "Status", "status": "Failure", "reason": "TooManyRequests", "code": 429, "message": message});
+                return Ok(respond(429, &status));
+            }
             let (sender, receiver) = mpsc::unbounded_channel();
             self.watches.lock().unwrap().push(sender);
             let lines = futures::stream::unfold(receiver, async |mut receiver| {

@@ -87,13 +87,14 @@ where
         Box::pin(async move {
             let store = self.store();
             let mut listed = HashSet::new();
+            let mut filled = false;
             let events = watcher(self.api, self.config).backoff(WatchBackoff::new());
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => event.modify(|object| apply::prune(object.meta_mut(), &manager)),
                     Err(error) => {
-                        report(&error, &kind, &gate);
+                        report(&error, &kind, &gate, filled);
                         continue;
                     }
                 };
@@ -122,6 +123,7 @@ where
                         let before = store.state();
                         self.writer.apply_watcher_event(&event);
                         relisted(&before, &listed, &store, changed, &wakes);
+                        filled = true;
                         gate.ready();
                     }
                 }
@@ -196,9 +198,16 @@ pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> String {
     if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") }
 }
 
-/// Logs why a watch does not work, and says what is waited for when it never has.
-fn report(error: &watcher::Error, kind: &str, gate: &Gate) {
+/// Logs why a watch does not work, and says what is waited for until there is a list again.
+///
+/// A cache that is `filled` is not waited for when only its watch cannot be opened: an opened watch says nothing until an object
+/// changes, so nobody would learn of the recovery, and a quiet cluster would look unready for ever.
+fn report(error: &watcher::Error, kind: &str, gate: &Gate, filled: bool) {
     use watcher::Error as E;
+    if filled && matches!(error, E::WatchStartFailed(_)) {
+        tracing::warn!(kind, error = chain(error), "cannot watch; the cache stays as it was");
+        return;
+    }
     let status = match error {
         E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => {
             status

@@ -156,3 +156,12 @@ async fn a_missing_crd_and_a_missing_right_are_named() {
         task.abort();
     }
 }
+
+#[tokio::test]
+async fn a_watch_that_opens_late_over_an_empty_list_does_not_look_unready() {
+    let server = FakeServer::with_config_maps(&[]);
+    server.refuse_watches(2);
+    let running = Running::start(server, any_change);
+    until("an open watch", || running.server.event("BOOKMARK", &bookmark()) > 0).await;
+    assert_eq!(running.readiness.waiting(), Vec::<String>::new());
+}
