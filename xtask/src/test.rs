@@ -18,7 +18,8 @@ use runner::{Runner, Summary};
 pub struct Args {
     /// Only this tier; all without.
     tier: Option<Tier>,
-    /// Only tests whose name contains this.
+    /// Only tests whose name, or whose target's name, contains this.
+    #[arg(value_parser = word)]
     filter: Option<String>,
     /// Add the tests that take longer than a continuous integration run has.
     #[arg(long, conflicts_with = "context")]
@@ -29,6 +30,15 @@ pub struct Args {
     /// With --context: where the cluster finds the images that `cargo xtask image` built, instead of on its nodes.
     #[arg(long, value_name = "HOST/PATH", requires = "context")]
     registry: Option<String>,
+}
+
+/// A part of a test's name.
+fn word(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c)) {
+        Ok(text.to_owned())
+    } else {
+        Err("a part of a test's name has letters, digits, `_`, `:` and `-` only".to_owned())
+    }
 }
 
 /// What a test stands on.

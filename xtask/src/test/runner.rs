@@ -60,8 +60,12 @@ impl Runner {
 
     /// Runs the tests that the filter set (<https://nexte.st/docs/filtersets>) and `filter` choose.
     pub fn run(&self, set: &str, filter: Option<&str>, environment: &[(&str, String)]) -> Result<Summary> {
+        let chosen = match filter {
+            None => set.to_owned(),
+            Some(filter) => format!("({set}) & (test(~{filter}) | binary(~{filter}))"),
+        };
         let mut command = self.nextest()?;
-        command.args(["--no-tests", "pass", "--filterset", set]).args(filter);
+        command.args(["--no-tests", "pass", "--filterset", &chosen]);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         if console::colors_enabled_stderr() {
             command.args(["--color", "always"]);
