@@ -1,6 +1,6 @@
 //! Exponential backoff with jitter.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
@@ -46,7 +46,11 @@ pub(crate) fn roll() -> f64 {
 pub(crate) struct WatchBackoff {
     backoff: Backoff,
     failures: u32,
+    last: Option<Instant>,
 }
+
+/// After so long without a failure the next one counts as the first; longer than the longest wait.
+const QUIET: Duration = Duration::from_secs(30);
 
 impl WatchBackoff {
     /// Waits at most 10 s, so that a CRD that is installed after the operator is found soon.
@@ -54,6 +58,7 @@ impl WatchBackoff {
         Self {
             backoff: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(10) },
             failures: 0,
+            last: None,
         }
     }
 }
@@ -62,15 +67,19 @@ impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now.duration_since(last) >= QUIET) {
+            self.failures = 0;
+        }
+        self.last = Some(now);
         self.failures = self.failures.saturating_add(1);
         Some(self.backoff.delay(self.failures, roll()))
     }
 }
 
 impl kube::runtime::utils::Backoff for WatchBackoff {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+    /// Does nothing: a watch stream says that it begins before each attempt to list, which is no success yet.
+    fn reset(&mut self) {}
 }
 
 #[cfg(test)]
@@ -84,6 +93,18 @@ mod tests {
         let bounds: Vec<_> = (1..=6).map(|n| BACKOFF.bound(n).as_millis()).collect();
         assert_eq!(bounds, [500, 1000, 2000, 4000, 7000, 7000]);
         assert_eq!(BACKOFF.bound(u32::MAX), BACKOFF.max);
+    }
+
+    #[test]
+    fn a_watch_that_only_ever_begins_is_tried_ever_more_rarely() {
+        let mut backoff = WatchBackoff::new();
+        let waits: Vec<_> = (0..7)
+            .map(|_| {
+                kube::runtime::utils::Backoff::reset(&mut backoff);
+                backoff.next().unwrap()
+            })
+            .collect();
+        assert!(waits[0] <= Duration::from_millis(500) && waits[6] >= Duration::from_secs(5), "{waits:?}");
     }
 
     #[test]

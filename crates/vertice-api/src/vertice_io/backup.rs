@@ -119,7 +119,7 @@ pub struct VerticeBackupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The most recent run, running or ended.
+    /// The run that is under way, or else the most recent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<BackupRun>,
     /// The most recent run that succeeded.

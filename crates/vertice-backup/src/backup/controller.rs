@@ -92,9 +92,9 @@ pub(crate) fn controller(
         .owns(cronjobs)
         .watches(jobs, labelled_owner)
         .watches(pods, labelled_owner)
-        .watches(services, move |object| targeting(&by_service, object))
-        .watches(stateful_sets, move |object| targeting(&by_stateful_set, object))
-        .watches(deployments, move |object| targeting(&by_deployment, object)))
+        .watches_intent(services, move |object| targeting(&by_service, object))
+        .watches_intent(stateful_sets, move |object| targeting(&by_stateful_set, object))
+        .watches_intent(deployments, move |object| targeting(&by_deployment, object)))
 }
 
 /// The VerticeBackup that an object's label names.

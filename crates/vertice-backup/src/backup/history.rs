@@ -18,7 +18,7 @@ pub(super) struct Ledger {
     /// Newest first.
     pub(super) history: Vec<BackupRun>,
     pub(super) totals: BackupTotals,
-    /// The most recent run, running or ended.
+    /// The run that is under way, or else the most recent one.
     pub(super) last_backup: Option<BackupRun>,
     pub(super) last_success: Option<BackupRun>,
     /// The run that ended last.
@@ -46,14 +46,12 @@ pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp)
         }
     }
     ledger.last_ended = ledger.history.first().cloned();
-    let running = runs.iter().filter(|run| run.ended().is_none()).max_by_key(|run| run.started).map(entry);
+    // Of several that run the oldest, until it ends: were it hidden by a newer one, its loss would not be noticed, and its start
+    // would be told again.
+    let running = runs.iter().filter(|run| run.ended().is_none()).min_by_key(|run| run.started).map(entry);
     // Of several with one start the first is the newest, and `max_by_key` takes the last.
     let newest_ended = ledger.history.iter().rev().max_by_key(|entry| entry.timestamp.0);
-    ledger.last_backup = match (&running, newest_ended) {
-        (Some(running), Some(ended)) if ended.timestamp.0 > running.timestamp.0 => Some(ended.clone()),
-        (Some(running), _) => Some(running.clone()),
-        (None, ended) => ended.cloned(),
-    };
+    ledger.last_backup = running.clone().or_else(|| newest_ended.cloned());
     let known = before.last_backup.as_ref().map(|run| &run.job_uid);
     ledger.newly_started = running.filter(|run| Some(&run.job_uid) != known);
     ledger

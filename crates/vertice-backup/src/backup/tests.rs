@@ -407,3 +407,27 @@ fn a_refused_cronjob_is_no_schedule_in_force() {
     again.refuse("NameTaken", "CronJob sales/shop-backup exists already".to_owned(), true);
     assert_eq!(again.events, []);
 }
+
+#[test]
+fn of_two_runs_at_once_the_older_is_followed_until_it_ends_and_nothing_is_told_twice() {
+    let mut world = World::new();
+    world.reconcile(NOON);
+    world.attempts = vec![running("a", "2026-11-21T11:00:00Z")];
+    world.reconcile("2026-11-21T11:00:05Z");
+    let newer = running("b", "2026-11-21T11:01:00Z");
+    world.attempts.push(newer.clone());
+    world.reconcile("2026-11-21T11:01:05Z");
+    world.attempts[1] = ended(newer, 10, None);
+    world.reconcile("2026-11-21T11:01:15Z");
+    let told = world.told.clone();
+    world.reconcile("2026-11-21T11:01:20Z");
+    assert_eq!(world.told, told, "told again");
+    assert_eq!(told.iter().filter(|line| line.starts_with("BackupStarted")).count(), 1, "{told:?}");
+    assert_eq!(world.status().last_backup.as_ref().map(|run| run.job.as_str()), Some("a"));
+    assert_eq!(world.status().totals.as_ref().map(|totals| totals.failed), Some(1));
+
+    // Its Job is deleted: it is told and counted as lost, though a newer run has ended since.
+    world.attempts.remove(0);
+    world.reconcile("2026-11-21T11:02:00Z");
+    assert_eq!(world.status().totals.as_ref().map(|totals| totals.runs), Some(2));
+}

@@ -85,9 +85,9 @@ pub(crate) fn controller(
         .watches(jobs, labelled_owner)
         .watches(pods, labelled_owner)
         .watches(backups, move |backup| waiting(&by_backup, backup))
-        .watches(services, move |object| waiting(&by_service, object))
-        .watches(stateful_sets, move |object| waiting(&by_stateful_set, object))
-        .watches(deployments, move |object| waiting(&by_deployment, object)))
+        .watches_intent(services, move |object| waiting(&by_service, object))
+        .watches_intent(stateful_sets, move |object| waiting(&by_stateful_set, object))
+        .watches_intent(deployments, move |object| waiting(&by_deployment, object)))
 }
 
 /// The VerticeRestore that an object's label names.

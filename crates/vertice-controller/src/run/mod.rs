@@ -185,6 +185,18 @@ impl<R: Reconciler> Controller<R> {
         self
     }
 
+    /// Like [`Self::watches`], but not for a change of the status alone: for kinds whose spec is what matters, such as the workloads
+    /// that a name leads to.
+    #[must_use]
+    pub fn watches_intent<K, F>(mut self, watch: Watch<K>, map: F) -> Self
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        F: Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
+    {
+        self.watch(watch, watch::intent_change, map);
+        self
+    }
+
     /// Keeps a cache up to date that the reconciler only reads.
     #[must_use]
     pub fn reads<K>(self, watch: Watch<K>) -> Self
