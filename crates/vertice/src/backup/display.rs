@@ -32,11 +32,12 @@ impl Display {
         Self { bar, due: 0.0 }
     }
 
-    /// One line of the agent's log.
+    /// One line of the agent's log. What it reports in the course of things shows in the progress; what it warns of is for people.
     pub(crate) fn line(&mut self, line: &str) {
-        match serde_json::from_str::<Progress>(line) {
-            Ok(progress) => self.progress(&progress),
-            Err(_) => self.note(line),
+        if let Ok(progress) = serde_json::from_str::<Progress>(line) {
+            self.progress(&progress);
+        } else if let Some(line) = remark(line) {
+            self.note(&line);
         }
     }
 
@@ -73,6 +74,16 @@ impl Display {
     }
 }
 
+/// What a person should read of a log line: warnings and errors in words, and whatever is no log line of the agent's.
+fn remark(line: &str) -> Option<String> {
+    let log = serde_json::from_str::<serde_json::Value>(line).unwrap_or_default();
+    let (Some(level), Some(message)) = (log["level"].as_str(), log["fields"]["message"].as_str()) else {
+        return Some(line.to_owned());
+    };
+    let quiet = ["INFO", "DEBUG", "TRACE"].contains(&level);
+    (!quiet).then(|| format!("{}: {message}", level.to_lowercase()))
+}
+
 fn style(bar: bool) -> ProgressStyle {
     let template = if bar { "{spinner} [{bar:24}] {wide_msg}" } else { "{spinner} {wide_msg}" };
     ProgressStyle::with_template(template)
@@ -98,6 +109,18 @@ fn text(progress: &Progress) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_log_people_read_what_is_amiss() {
+        let log = |level: &str| {
+            format!(
+                r#"{{"timestamp":"2026-11-21T14:12:45Z","level":"{level}","fields":{{"message":"told to stop"}},"target":"x"}}"#
+            )
+        };
+        assert_eq!(remark(&log("INFO")), None);
+        assert_eq!(remark(&log("WARN")).as_deref(), Some("warn: told to stop"));
+        assert_eq!(remark("exec format error").as_deref(), Some("exec format error"));
+    }
 
     fn progress(plain: u64, expected: Option<u64>) -> Progress {
         Progress {
