@@ -2,10 +2,11 @@
 
 use vertice_catalog::report::FailureReason;
 
-use crate::agent::Run;
+use crate::agent::{Run, Running};
 use crate::gateway::Gateway;
-use crate::postgres::Postgres;
+use crate::postgres::{PASSWORD, Postgres};
 use crate::shop::{self, APP_PASSWORD, WEIRD};
+use crate::wait_for;
 
 #[test]
 fn everything_is_back_after_the_source_is_destroyed() {
@@ -74,4 +75,53 @@ fn one_database_of_several() {
     let (reason, message) = Run::restore(&target, &gateway).with("databases", vec!["nope"]).end().failed();
     assert_eq!(reason, FailureReason::DatabaseNotFound);
     assert!(message.contains("\"nope\"") && message.contains("\"orders\""), "{message}");
+}
+
+/// A restore without `overwrite` into an empty database, and the name under which it fills.
+fn restore_into_empty(target: &Postgres, gateway: &Gateway) -> (Running, String) {
+    let source = Postgres::start();
+    shop::fill(&source, 20_000);
+    Run::backup(&source, gateway).with("databases", vec!["orders"]).end().backed_up();
+    drop(source);
+    target.sql("postgres", "CREATE DATABASE orders");
+    let running = Run::restore(target, gateway).start();
+    let scratch = wait_for("the restore to begin", || {
+        let name = target.sql("postgres", "SELECT datname FROM pg_database WHERE datname ~ '^orders_vertice_'");
+        (!name.is_empty()).then_some(name)
+    });
+    (running, scratch)
+}
+
+#[test]
+fn what_is_written_while_it_restores_is_not_overwritten() {
+    let (target, gateway) = (Postgres::start(), Gateway::start());
+    let (running, _) = restore_into_empty(&target, &gateway);
+    target.sql("orders", "CREATE FUNCTION meanwhile() RETURNS int LANGUAGE sql AS 'SELECT 42'");
+    let (reason, message) = running.end().failed();
+    assert_eq!(reason, FailureReason::TargetNotEmpty, "{message}");
+    assert_eq!(target.sql("orders", "SELECT meanwhile()"), "42");
+    assert_eq!(target.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname ~ '_vertice_'"), "0");
+}
+
+#[test]
+fn what_is_written_at_the_last_moment_is_kept_under_another_name() {
+    let (target, gateway) = (Postgres::start(), Gateway::start());
+    let (running, scratch) = restore_into_empty(&target, &gateway);
+    // A lock that the swap waits for after the last look at the database.
+    let hold = format!("BEGIN; COMMENT ON DATABASE {scratch} IS 'held'; SELECT pg_sleep(600)");
+    let mut holder = target.psql("postgres", PASSWORD, "postgres").args(["-c", &hold]).spawn().unwrap();
+    wait_for("the swap to wait", || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^COMMENT ON DATABASE .* IS NULL'";
+        (target.sql("postgres", waiting) == "1").then_some(())
+    });
+    target.sql("orders", "CREATE TABLE meanwhile AS SELECT 42 AS answer");
+    target.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; COMMENT'");
+    holder.wait().unwrap();
+    running.end().restored();
+    assert_eq!(target.sql("orders", "SELECT count(*) FROM customers"), "20000");
+    let kept = target.sql(
+        "postgres",
+        "SELECT datname FROM pg_database WHERE datname ~ '^orders_vertice_' AND shobj_description(oid, 'pg_database') IS NULL",
+    );
+    assert_eq!(target.sql(&kept, "SELECT answer FROM meanwhile"), "42");
 }

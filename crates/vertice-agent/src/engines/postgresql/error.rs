@@ -99,7 +99,7 @@ pub enum PostgresError {
     #[snafu(display(
         "{} at {server} would be overwritten ({}): restore into another server, or set spec.overwrite to true to replace it",
         names(databases),
-        "it holds tables or large objects"
+        "it holds tables, functions or large objects"
     ))]
     NotEmpty {
         /// The server.

@@ -126,10 +126,13 @@ async fn make(
         fill(session, request, part).await?;
     }
     request.progress.doing("swap", "all databases");
+    if !request.overwrite {
+        target::check_still_empty(session, parts).await?;
+    }
     let _uncut = request.critical.lock().await;
     swap::swap(session, request, parts).await?;
     *made.made() = Made::default();
-    swap::drop_old(session, parts).await;
+    swap::drop_old(session, request, parts).await;
     Ok(())
 }
 
@@ -220,5 +223,44 @@ pub async fn undo(session: &Session, made: &Undo) {
         session.sql(ADMIN, "drop the roles that were made", &format!("DROP ROLE IF EXISTS {list};")).await;
     if let Err(error) = dropped {
         tracing::warn!(%error, "roles of a restore that failed are left");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a request borrows.
+    pub(super) struct Fixture {
+        bucket: Bucket,
+        manifest: Manifest,
+        progress: Arc<Progress>,
+        critical: Mutex<()>,
+    }
+
+    impl Fixture {
+        /// A backup of databases of these names.
+        pub(super) fn of(names: &[&str]) -> Self {
+            let json = include_str!("../../../../../vertice-catalog/tests/fixtures/v1-full.json");
+            let mut manifest: Manifest = serde_json::from_str(json).unwrap();
+            let database = manifest.databases[0].clone();
+            let named = |name: &&str| Database { name: (*name).to_owned(), ..database.clone() };
+            manifest.databases = names.iter().map(named).collect();
+            let bucket = crate::storage::tests::bucket();
+            Self { bucket, manifest, progress: Arc::default(), critical: Mutex::default() }
+        }
+
+        pub(super) fn request(&self) -> Request<'_> {
+            Request {
+                bucket: &self.bucket,
+                manifest: &self.manifest,
+                databases: None,
+                overwrite: false,
+                holder: "pod-a",
+                since: Timestamp::UNIX_EPOCH,
+                progress: &self.progress,
+                critical: &self.critical,
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::error::PostgresError;
 use super::super::quote::{ident, literal};
 use super::super::session::Session;
-use super::{ADMIN, Part, Request, mark, scratch};
+use super::{ADMIN, Part, Request, mark, scratch, target};
 
 /// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s.
 const ATTEMPTS: usize = 6;
@@ -49,8 +49,11 @@ fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
         lines.extend(part.database.properties.iter().cloned());
         if let Some(old) = &part.old {
             lines.push(format!("ALTER DATABASE {name} RENAME TO {};", ident(old)));
-            // Marked, so that it is dropped later if this run is killed before it can.
-            lines.push(mark::statement(request, old));
+            if request.overwrite {
+                // Marked, so that it is dropped later if this run is killed before it can. One that was to be empty is not:
+                // what was written into it at the last moment must not be dropped by a later run.
+                lines.push(mark::statement(request, old));
+            }
         }
         lines.push(format!("ALTER DATABASE {scratch} RENAME TO {name};"));
     }
@@ -63,9 +66,39 @@ fn psql_value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
-/// Drops the databases that were replaced.
-pub(super) async fn drop_old(session: &Session, parts: &[Part<'_>]) {
-    for old in parts.iter().filter_map(|part| part.old.as_ref()) {
-        scratch::drop_database(session, old).await;
+/// Drops the databases that were replaced. Without leave to overwrite only those that hold nothing: somebody may have written
+/// between the last look and the swap.
+pub(super) async fn drop_old(session: &Session, request: &Request<'_>, parts: &[Part<'_>]) {
+    for part in parts {
+        let Some(old) = &part.old else { continue };
+        if request.overwrite || matches!(target::holds_something(session, old).await, Ok(false)) {
+            scratch::drop_database(session, old).await;
+        } else {
+            tracing::warn!(
+                database = part.database.name,
+                kept = old,
+                "somebody wrote into the database while it was restored: what it held is kept under another name, look into it \
+                 and drop it"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Fixture;
+    use super::*;
+
+    #[test]
+    fn only_a_database_that_may_be_overwritten_is_marked_to_be_dropped() {
+        let fixture = Fixture::of(&["orders"]);
+        for overwrite in [true, false] {
+            let request = Request { overwrite, ..fixture.request() };
+            let mut parts = super::super::select(&request).unwrap();
+            parts[0].old = Some("orders_vertice_3f9a1c".to_owned());
+            let script = script(&request, &parts);
+            assert!(script.contains(r#"ALTER DATABASE "orders" RENAME TO "orders_vertice_3f9a1c";"#), "{script}");
+            assert_eq!(script.contains(mark::MARK), overwrite, "{script}");
+        }
     }
 }
