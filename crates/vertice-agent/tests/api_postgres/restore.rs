@@ -125,3 +125,14 @@ fn what_is_written_at_the_last_moment_is_kept_under_another_name() {
     );
     assert_eq!(target.sql(&kept, "SELECT answer FROM meanwhile"), "42");
 }
+
+#[test]
+fn bytes_of_no_known_encoding_survive() {
+    let (postgres, gateway) = (Postgres::start(), Gateway::start());
+    postgres.sql("postgres", "CREATE DATABASE legacy TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'");
+    postgres.sql("legacy", r"CREATE TABLE t AS SELECT E'caf\xe9'::text AS a");
+    Run::backup(&postgres, &gateway).with("databases", vec!["legacy"]).end().backed_up();
+    postgres.sql("postgres", "DROP DATABASE legacy");
+    Run::restore(&postgres, &gateway).end().restored();
+    assert_eq!(postgres.sql("legacy", "SELECT encode(a::bytea, 'hex') FROM t"), "636166e9");
+}

@@ -61,7 +61,9 @@ async fn dump_globals(session: &Session, to: &Destination<'_>) -> Result<Object,
 }
 
 async fn dump(session: &Session, to: &Destination<'_>, database: &Database) -> Result<Object, PostgresError> {
-    let arguments = ["--format=custom", "--compress=0"];
+    // Byte for byte as the server has them: PGCLIENTENCODING would convert, and what SQL_ASCII holds may be in no encoding.
+    let encoding = format!("--encoding={}", database.encoding);
+    let arguments = ["--format=custom", "--compress=0", &encoding];
     let doing = format!("dump database {:?}", database.name);
     run(session, to, (&database.object, Role::Dump), ("pg_dump", &database.name, &arguments), &doing).await
 }
