@@ -32,6 +32,8 @@ pub use upload::upload;
 #[derive(Clone)]
 pub struct Bucket {
     objects: Arc<dyn ObjectStore>,
+    /// For large objects that are read: it goes on for hours after a broken connection.
+    streams: Arc<dyn ObjectStore>,
     multipart: Arc<dyn MultipartStore>,
     location: StorageLocation,
 }
@@ -83,7 +85,13 @@ impl Bucket {
     /// A prefix of any store.
     pub fn new<S: ObjectStore + MultipartStore>(store: S, location: StorageLocation) -> Self {
         let store = Arc::new(store);
-        Self { objects: store.clone(), multipart: store, location }
+        Self { objects: store.clone(), streams: store.clone(), multipart: store, location }
+    }
+
+    /// Reads large objects through another client of the same store.
+    #[must_use]
+    pub fn with_streams<S: ObjectStore>(self, streams: S) -> Self {
+        Self { streams: Arc::new(streams), ..self }
     }
 
     /// `s3://bucket/prefix`.
@@ -118,7 +126,7 @@ impl Bucket {
         key: &str,
     ) -> Result<BoxStream<'static, Result<Bytes, StorageError>>, StorageError> {
         let got =
-            self.objects.get(&self.path(key)).await.map_err(|error| self.failed("read", key, &error))?;
+            self.streams.get(&self.path(key)).await.map_err(|error| self.failed("read", key, &error))?;
         let (bucket, key) = (self.clone(), key.to_owned());
         Ok(got.into_stream().map_err(move |error| bucket.failed("read", &key, &error)).boxed())
     }
@@ -211,6 +219,17 @@ pub(crate) mod tests {
         assert_eq!(all, [Entry { key: "a/b.txt".into(), bytes: 1 }, Entry { key: "c".into(), bytes: 2 }]);
         assert_eq!(bucket.list("a").await.unwrap(), all[..1]);
         assert_eq!(bucket.path("c").as_ref(), "shop/orders/c");
+    }
+
+    #[tokio::test]
+    async fn large_objects_are_read_through_the_client_for_streams() {
+        let streams = InMemory::new();
+        let bucket = bucket();
+        streams.put(&bucket.path("dump"), PutPayload::from_static(b"long")).await.unwrap();
+        let bucket = bucket.with_streams(streams);
+        let pieces: Vec<_> = bucket.stream("dump").await.unwrap().try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), b"long");
+        assert!(bucket.get("dump").await.unwrap().is_none());
     }
 
     #[tokio::test]

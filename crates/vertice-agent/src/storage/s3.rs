@@ -18,6 +18,10 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// After this nothing is tried again: a store that is down is told within half a minute.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_RETRIES: usize = 6;
+/// Of a large object that is read: object_store counts from the beginning of the download, which may take hours.
+const STREAM_RETRY_TIMEOUT: Duration = Duration::from_hours(24);
+/// Broken connections of one download, each of which is taken up where it broke.
+const STREAM_MAX_RETRIES: usize = 30;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -72,8 +76,9 @@ pub fn connect(location: &StorageLocation, credentials: &Credentials) -> Result<
         Some(endpoint) => builder.with_endpoint(endpoint).with_virtual_hosted_style_request(false),
         None => builder.with_virtual_hosted_style_request(true),
     };
-    let store = builder.build().map_err(|error| settings(error.to_string()))?;
-    Ok(Bucket::new(store, location.clone()))
+    let build = |builder: AmazonS3Builder| builder.build().map_err(|error| settings(error.to_string()));
+    let streams = build(builder.clone().with_retry(stream_retries()))?;
+    Ok(Bucket::new(build(builder)?, location.clone()).with_streams(streams))
 }
 
 fn retries() -> RetryConfig {
@@ -82,6 +87,10 @@ fn retries() -> RetryConfig {
         max_retries: MAX_RETRIES,
         retry_timeout: RETRY_TIMEOUT,
     }
+}
+
+fn stream_retries() -> RetryConfig {
+    RetryConfig { max_retries: STREAM_MAX_RETRIES, retry_timeout: STREAM_RETRY_TIMEOUT, ..retries() }
 }
 
 fn client_options(location: &StorageLocation) -> Result<ClientOptions, String> {
@@ -106,6 +115,9 @@ fn client_options(location: &StorageLocation) -> Result<ClientOptions, String> {
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::super::tests::location;
     use super::*;
 
@@ -119,6 +131,48 @@ mod tests {
             let location = StorageLocation { endpoint: endpoint.map(str::to_owned), ..location() };
             connect(&location, &credentials()).unwrap();
         }
+    }
+
+    /// A store whose every connection breaks after one byte of the object.
+    async fn breaking_store(content: &'static [u8]) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(client.read_u8().await.unwrap());
+                }
+                let request = String::from_utf8(request).unwrap().to_lowercase();
+                let from = request.split_once("range: bytes=").map_or(0, |(_, range)| {
+                    range.split_once('-').unwrap().0.parse::<usize>().unwrap()
+                });
+                let (length, last) = (content.len(), content.len() - 1);
+                let status = if from == 0 {
+                    "200 OK".to_owned()
+                } else {
+                    format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{length}")
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"1\"\r\nLast-Modified: Sat, 21 Nov 2026 02:00:00 GMT\r\n\r\n",
+                    length - from
+                );
+                client.write_all(head.as_bytes()).await.unwrap();
+                client.write_all(&content[from..=from]).await.unwrap();
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn a_download_outlives_more_broken_connections_than_a_request() {
+        let content = b"123456789";
+        assert!(content.len() > MAX_RETRIES + 1);
+        let location = StorageLocation { endpoint: Some(breaking_store(content).await), ..location() };
+        let bucket = connect(&location, &credentials()).unwrap();
+        let pieces: Vec<_> = bucket.stream("dump").await.unwrap().try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), content);
+        assert!(stream_retries().retry_timeout >= Duration::from_hours(24), "a database takes hours");
     }
 
     #[test]
