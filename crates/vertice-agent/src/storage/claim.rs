@@ -73,6 +73,8 @@ struct Shared {
 struct Current {
     claim: Claim,
     version: UpdateVersion,
+    /// Renewals whose answers were lost: any of them may be what the store has now.
+    unanswered: Vec<Claim>,
     /// Until when it holds, by the clock that cannot be set.
     until: Instant,
 }
@@ -107,8 +109,8 @@ impl HeldClaim {
         self.renewal.abort();
         let current = self.shared.current.lock().await;
         let ended = Claim { expires: Timestamp::now(), ..current.claim.clone() };
-        // A conflict means that another has it: there is nothing to give up.
-        put(&self.shared.bucket, &ended, Condition::Unchanged(current.version.clone())).await?;
+        // None means that another has it: there is nothing to give up.
+        current.replace(&self.shared.bucket, &ended).await?;
         Ok(())
     }
 }
@@ -141,17 +143,36 @@ impl Shared {
         let mut current = self.current.lock().await;
         let claim = renewed(current.claim.clone(), Timestamp::now());
         let until = Instant::now() + CLAIM_LIFETIME.unsigned_abs();
-        let unchanged = Condition::Unchanged(current.version.clone());
-        let version = match put(&self.bucket, &claim, unchanged).await? {
-            Put::Done(version) => version,
-            // Perhaps our own put, whose answer was lost and which was sent again.
-            Put::Conflict => match read(&self.bucket).await? {
-                Some((Some(found), version)) if found == claim => version,
-                _ => return Err(ClaimError::Lost { url: self.bucket.url() }),
-            },
-        };
-        *current = Current { claim, version, until };
-        Ok(())
+        match current.replace(&self.bucket, &claim).await {
+            Ok(Some(version)) => {
+                *current = Current { claim, version, unanswered: Vec::new(), until };
+                Ok(())
+            }
+            Ok(None) => Err(ClaimError::Lost { url: self.bucket.url() }),
+            Err(source) => {
+                current.unanswered.push(claim);
+                Err(source.into())
+            }
+        }
+    }
+}
+
+impl Current {
+    /// Puts `claim` in the place of what we hold; none when another has it.
+    async fn replace(&self, bucket: &Bucket, claim: &Claim) -> Result<Option<UpdateVersion>, StorageError> {
+        let mut version = self.version.clone();
+        for _ in 0..ATTEMPTS {
+            match put(bucket, claim, Condition::Unchanged(version)).await? {
+                Put::Done(version) => return Ok(Some(version)),
+                // Perhaps a put of our own, whose answer was lost: this one that was sent again, or an earlier one.
+                Put::Conflict => match read(bucket).await? {
+                    Some((Some(found), version)) if found == *claim => return Ok(Some(version)),
+                    Some((Some(found), newer)) if self.unanswered.contains(&found) => version = newer,
+                    _ => return Ok(None),
+                },
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -169,7 +190,7 @@ async fn acquire(bucket: &Bucket, holder: &str) -> Result<Current, ClaimError> {
             ClaimDecision::Busy(claim) => return Err(busy(bucket, claim)),
         };
         match put(bucket, &claim, condition).await? {
-            Put::Done(version) => return Ok(Current { claim, version, until }),
+            Put::Done(version) => return Ok(Current { claim, version, unanswered: Vec::new(), until }),
             Put::Conflict => seen = Some(claim),
         }
     }
@@ -197,7 +218,10 @@ async fn put(bucket: &Bucket, claim: &Claim, condition: Condition) -> Result<Put
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::bucket;
+    use vertice_catalog::task::StorageLocation;
+
+    use super::super::tests::{bucket, location};
+    use super::super::{Credentials, connect};
     use super::*;
 
     #[tokio::test]
@@ -224,6 +248,37 @@ mod tests {
         ours.release().await.unwrap();
         let (kept, _) = read(&bucket).await.unwrap().unwrap();
         assert_eq!(kept.unwrap(), theirs);
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_landed_without_an_answer_is_ours() {
+        let bucket = bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let (found, version) = read(&bucket).await.unwrap().unwrap();
+        let later = Timestamp::now() + CLAIM_RENEWAL;
+        let landed = renewed(found.unwrap(), later);
+        put(&bucket, &landed, Condition::Unchanged(version)).await.unwrap();
+        ours.shared.current.lock().await.unanswered.push(landed);
+        ours.confirm().await.unwrap();
+        assert!(ours.shared.current.lock().await.unanswered.is_empty());
+        ours.confirm().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_without_an_answer_is_remembered() {
+        let bucket = bucket();
+        let Current { claim, version, until, .. } = acquire(&bucket, "pod-a").await.unwrap();
+        // Nobody listens on port 1.
+        let location = StorageLocation { endpoint: Some("http://127.0.0.1:1".into()), ..location() };
+        let (access_key_id, secret_access_key) = ("id".to_owned(), "hush".to_owned());
+        let keys = Credentials { access_key_id, secret_access_key, session_token: None };
+        let deaf = Shared {
+            bucket: connect(&location, &keys).unwrap(),
+            current: Mutex::new(Current { claim, version, unanswered: Vec::new(), until }),
+            lost: CancellationToken::new(),
+        };
+        assert!(matches!(deaf.renew().await, Err(ClaimError::ClaimStorage { .. })));
+        assert_eq!(deaf.current.lock().await.unanswered.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
