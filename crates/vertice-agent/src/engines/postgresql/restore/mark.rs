@@ -50,12 +50,9 @@ fn busy(session: &Session, claim: Claim) -> PostgresError {
 
 /// Drops what killed restores have left; refuses while another one runs.
 pub(super) async fn drop_leftovers(session: &Session, holder: &str) -> Result<(), PostgresError> {
-    let now = Timestamp::now();
     let found = marked(session).await?;
-    for (_, claim) in &found {
-        if let ClaimDecision::Busy(other) = decide(Some(claim.clone()), holder, now) {
-            return Err(busy(session, other));
-        }
+    if let Some(other) = live(&found, holder, Timestamp::now()) {
+        return Err(busy(session, other));
     }
     for (name, claim) in found {
         tracing::warn!(
@@ -68,12 +65,20 @@ pub(super) async fn drop_leftovers(session: &Session, holder: &str) -> Result<()
     Ok(())
 }
 
-/// Refuses when another restore runs.
+/// Refuses when another restore runs. What a killed one left and could not be dropped stops nobody.
 pub(super) async fn check_alone(session: &Session, holder: &str) -> Result<(), PostgresError> {
-    match marked(session).await?.into_iter().find(|(_, claim)| claim.holder != holder) {
-        Some((_, other)) => Err(busy(session, other)),
+    match live(&marked(session).await?, holder, Timestamp::now()) {
+        Some(other) => Err(busy(session, other)),
         None => Ok(()),
     }
+}
+
+/// The mark of another restore that has not run out.
+fn live(found: &[(String, Claim)], holder: &str, now: Timestamp) -> Option<Claim> {
+    found.iter().find_map(|(_, claim)| match decide(Some(claim.clone()), holder, now) {
+        ClaimDecision::Busy(other) => Some(other),
+        ClaimDecision::Take(_) => None,
+    })
 }
 
 /// Renews the marks of all databases that were made, until dropped.
@@ -88,5 +93,23 @@ pub(super) async fn renew_for_ever(session: &Session, request: &Request<'_>, mad
                 tracing::warn!(%error, "the mark of a database under restore could not be renewed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_live_mark_of_another_restore_stops_one() {
+        let now = Timestamp::UNIX_EPOCH + CLAIM_LIFETIME;
+        let mark = |holder: &str, expires| {
+            let claim = Claim { holder: holder.into(), since: Timestamp::UNIX_EPOCH, expires };
+            ("orders_vertice_3f9a1c".to_owned(), claim)
+        };
+        let found = [mark("ours", now + CLAIM_LIFETIME), mark("killed", now)];
+        assert_eq!(live(&found, "ours", now), None);
+        let other = mark("other", now + CLAIM_RENEWAL);
+        assert_eq!(live(&[found.as_slice(), std::slice::from_ref(&other)].concat(), "ours", now), Some(other.1));
     }
 }
