@@ -35,7 +35,7 @@ pub(super) async fn create(
     let script = format!(
         "CREATE DATABASE {} {};\n{}\n",
         ident(&part.scratch),
-        options(part.database),
+        options(part.database, session.major()),
         mark::statement(request, &part.scratch)
     );
     // Before it is there: a run that is cut off in between must drop it, too.
@@ -45,15 +45,16 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// `template0` alone takes any encoding and locale.
-fn options(database: &Database) -> String {
+/// `template0` alone takes any encoding and locale. `major` is the server's version.
+fn options(database: &Database, major: u32) -> String {
     let locale = literal(database.locale.as_deref().unwrap_or_default());
     let rules = database.icu_rules.as_deref().map(|rules| format!(" ICU_RULES {}", literal(rules)));
     let provider = match database.locale_provider.as_str() {
         "icu" => format!(" LOCALE_PROVIDER icu ICU_LOCALE {locale}{}", rules.unwrap_or_default()),
         "builtin" => format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}"),
-        // Not spelled out: it is the default of template0, and servers before 15 do not know the word.
-        _ => String::new(),
+        // Servers before 15 know no other, and not the word. Later ones may have another in template0.
+        _ if major < 15 => String::new(),
+        _ => " LOCALE_PROVIDER libc".to_owned(),
     };
     format!(
         "TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}{provider}",
@@ -111,10 +112,11 @@ mod tests {
             disk_bytes: 0,
         };
         let all = [
-            database("libc", None, None),
-            database("icu", Some("de-CH"), Some("&V << w")),
-            database("builtin", Some("C.UTF-8"), None),
+            (database("libc", None, None), 14),
+            (database("libc", None, None), 15),
+            (database("icu", Some("de-CH"), Some("&V << w")), 16),
+            (database("builtin", Some("C.UTF-8"), None), 17),
         ];
-        insta::assert_snapshot!(all.each_ref().map(options).join("\n"));
+        insta::assert_snapshot!(all.map(|(database, major)| options(&database, major)).join("\n"));
     }
 }
