@@ -1,5 +1,6 @@
-//! What of `pg_dumpall --globals-only` is put back: roles that do not exist yet, and memberships. Existing roles keep their
-//! attributes and passwords, and tablespaces are not made: their folders belong to another machine.
+//! What of `pg_dumpall --globals-only` is put back: roles that do not exist yet, and their memberships. Existing roles keep their
+//! attributes, passwords and memberships (one that was revoked since must not come back), and tablespaces are not made: their
+//! folders belong to another machine.
 
 use std::collections::HashSet;
 
@@ -7,8 +8,6 @@ use std::collections::HashSet;
 #[derive(Debug, Default, PartialEq, Eq, serde::Deserialize)]
 pub(super) struct Existing {
     pub(super) roles: HashSet<String>,
-    /// Role and member.
-    pub(super) memberships: HashSet<(String, String)>,
 }
 
 /// What is to be done.
@@ -39,7 +38,7 @@ pub(super) fn plan(dump: &str, existing: &Existing) -> Plan {
             | ["security", "label", "for", _, "on", "role", role, ..]
             | ["grant", _, "on", "parameter", .., role] => is_new(&plan, role),
             ["grant", role, "to", member, ..] => {
-                if !existing.memberships.contains(&((*role).to_owned(), (*member).to_owned())) {
+                if is_new(&plan, role) || is_new(&plan, member) {
                     plan.statements.push(without_grantor(statement, &words));
                 }
                 false
@@ -197,10 +196,7 @@ GRANT ALL ON TABLESPACE fast TO limited;
 "#;
 
     fn existing() -> Existing {
-        Existing {
-            roles: HashSet::from(["postgres".to_owned()]),
-            memberships: HashSet::from([("pg_monitor".to_owned(), "postgres".to_owned())]),
-        }
+        Existing { roles: HashSet::from(["postgres".to_owned()]) }
     }
 
     #[test]
@@ -211,19 +207,16 @@ GRANT ALL ON TABLESPACE fast TO limited;
     }
 
     #[test]
-    fn a_second_time_there_is_nothing_to_do() {
+    fn among_existing_roles_nothing_is_granted_again() {
         let mut existing = existing();
         existing.roles.extend(["limited".to_owned(), "role; with \"quotes\"".to_owned()]);
-        existing.memberships.extend([
-            ("role; with \"quotes\"".to_owned(), "limited".to_owned()),
-            ("pg_read_all_data".to_owned(), "limited".to_owned()),
-        ]);
         assert_eq!(plan(DUMP, &existing), Plan::default());
     }
 
     #[test]
     fn a_quoted_name_that_looks_like_words_is_a_name() {
-        let dump = r#"GRANT "to granted by" TO "x""y" GRANTED BY z;"#;
-        assert_eq!(plan(dump, &existing()).statements, [r#"GRANT "to granted by" TO "x""y";"#]);
+        let dump = r#"CREATE ROLE "x""y"; GRANT "to granted by" TO "x""y" GRANTED BY z;"#;
+        let statements = [r#"CREATE ROLE "x""y";"#, r#"GRANT "to granted by" TO "x""y";"#];
+        assert_eq!(plan(dump, &existing()).statements, statements);
     }
 }

@@ -163,10 +163,7 @@ fn select<'a>(request: &Request<'a>) -> Result<Vec<Part<'a>>, PostgresError> {
         .collect()
 }
 
-const EXISTING: &str = "SELECT json_build_object(\
-    'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles), \
-    'memberships', (SELECT coalesce(json_agg(json_build_array(r.rolname, m.rolname)), '[]') FROM pg_auth_members a \
-        JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member));";
+const EXISTING: &str = "SELECT json_build_object('roles', coalesce(json_agg(rolname), '[]')) FROM pg_roles;";
 
 async fn restore_globals(
     session: &Session,
