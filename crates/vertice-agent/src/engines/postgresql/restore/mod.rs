@@ -147,7 +147,6 @@ fn select<'a>(request: &Request<'a>) -> Result<Vec<Part<'a>>, PostgresError> {
             return Err(PostgresError::NoSuchDatabase { place, wanted: missing, there });
         }
     }
-    let tag = scratch::random_tag();
     manifest
         .databases
         .iter()
@@ -158,7 +157,7 @@ fn select<'a>(request: &Request<'a>) -> Result<Vec<Part<'a>>, PostgresError> {
                 database: database.name.clone(),
                 object: database.object.clone(),
             })?;
-            Ok(Part { database, object, scratch: scratch::name(&database.name, &tag), old: None })
+            Ok(Part { database, object, scratch: scratch::random_name(&database.name), old: None })
         })
         .collect()
 }
@@ -259,5 +258,14 @@ mod tests {
                 critical: &self.critical,
             }
         }
+    }
+
+    #[test]
+    fn long_names_that_begin_alike_are_kept_apart() {
+        let begin = "a".repeat(60);
+        let fixture = Fixture::of(&[&format!("{begin}1"), &format!("{begin}2")]);
+        let request = fixture.request();
+        let parts = select(&request).unwrap();
+        assert_ne!(parts[0].scratch, parts[1].scratch);
     }
 }

@@ -10,13 +10,13 @@ use super::{ADMIN, Part, Request, Undo, mark};
 /// PostgreSQL cuts longer names off (NAMEDATALEN - 1).
 const MAX_NAME: usize = 63;
 
-/// Six hex digits.
-pub(super) fn random_tag() -> String {
-    hex::encode(rand::random::<[u8; 3]>())
+/// A name beside a database's own. Random for each: two long names may be the same when they are cut.
+pub(super) fn random_name(database: &str) -> String {
+    name(database, &hex::encode(rand::random::<[u8; 3]>()))
 }
 
 /// `orders_vertice_3f9a1c`; the database's own name is cut when both do not fit.
-pub(super) fn name(database: &str, tag: &str) -> String {
+fn name(database: &str, tag: &str) -> String {
     let suffix = format!("_vertice_{tag}");
     let mut keep = database.len().min(MAX_NAME - suffix.len());
     while !database.is_char_boundary(keep) {

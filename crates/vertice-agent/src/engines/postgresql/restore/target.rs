@@ -48,12 +48,11 @@ pub(super) async fn check_databases(
     overwrite: bool,
 ) -> Result<(), PostgresError> {
     let found: Vec<Found> = session.json(ADMIN, "list the databases", DATABASES).await?;
-    let tag = scratch::random_tag();
     let mut used = Vec::new();
     for part in parts {
         let name = &part.database.name;
         let Some(found) = found.iter().find(|found| found.name == *name) else { continue };
-        part.old = Some(scratch::name(name, &tag));
+        part.old = Some(scratch::random_name(name));
         if !overwrite && (!found.open || holds_something(session, name).await?) {
             used.push(name.clone());
         }
