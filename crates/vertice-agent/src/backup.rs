@@ -1,6 +1,7 @@
 //! One backup run: claim the prefix, dump into it, write the manifest last. Whatever cuts it short, no half backup stays.
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use vertice_catalog::id::BackupId;
 use vertice_catalog::layout;
 use vertice_catalog::manifest::{FORMAT_VERSION, Manifest, Method};
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 use crate::pipeline::Destination;
 use crate::run::Environment;
 use crate::storage::{
-    Bucket, Condition, HeldClaim, check_owner, connect, discard, discard_leftovers, mark_owner,
+    Bucket, Condition, HeldClaim, StorageError, check_owner, connect, discard, discard_leftovers, mark_owner,
 };
 
 /// Makes a backup.
@@ -30,7 +31,7 @@ pub async fn run(task: &BackupTask, environment: &Environment) -> Result<Report,
     let made = tokio::select! {
         made = make(task, environment, &bucket, &claim, &id) => made,
         failure = environment.told_to_stop() => Err(failure),
-        lost = claim.lost() => Err(lost.into()),
+        lost = lost(&claim, &environment.critical) => Err(lost),
     };
     if made.is_err()
         && let Err(error) = discard(&bucket, &id).await
@@ -101,8 +102,74 @@ async fn complete(
 ) -> Result<(), Failure> {
     let json = manifest.to_json().map_err(|source| Failure::Manifest { source })?;
     bucket.delete(&layout::upload(&manifest.id)).await?;
-    let _uncut = environment.critical.lock().await;
-    claim.confirm().await?;
-    bucket.put(&layout::manifest(&manifest.id), json.into(), Condition::Always).await?;
+    let key = layout::manifest(&manifest.id);
+    let put = bucket.put(&key, json.into(), Condition::Always);
+    under_claim(claim, &environment.critical, put).await?;
     Ok(())
+}
+
+/// Does the one step that makes the result valid. The claim is looked at afterwards as well: if this stood still in between,
+/// another run may have taken what is no backup yet for leftovers.
+async fn under_claim<T>(
+    claim: &HeldClaim,
+    critical: &Mutex<()>,
+    step: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, Failure> {
+    let _uncut = critical.lock().await;
+    claim.confirm().await?;
+    let done = step.await?;
+    claim.confirm().await?;
+    Ok(done)
+}
+
+/// Returns when the claim is lost, after a step that must not be cut: that one looks at the claim itself.
+async fn lost(claim: &HeldClaim, critical: &Mutex<()>) -> Failure {
+    let lost = claim.lost().await;
+    let _uncut = critical.lock().await;
+    lost.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use vertice_catalog::claim::{CLAIM_LIFETIME, Claim};
+
+    use super::*;
+    use crate::storage::ClaimError;
+    use crate::storage::tests::bucket;
+
+    async fn take_over(bucket: &Bucket) {
+        let since = Timestamp::now();
+        let theirs = Claim { holder: "pod-b".into(), since, expires: since + CLAIM_LIFETIME };
+        let json = serde_json::to_vec(&theirs).unwrap();
+        bucket.put(layout::CLAIM, json.into(), Condition::Always).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_claim_lost_while_the_manifest_is_written_fails_the_run() {
+        let bucket = bucket();
+        let critical = Mutex::default();
+        let claim = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        under_claim(&claim, &critical, async { Ok(()) }).await.unwrap();
+        let slow = async {
+            take_over(&bucket).await;
+            Ok(())
+        };
+        let failed = under_claim(&claim, &critical, slow).await.unwrap_err();
+        assert!(matches!(failed, Failure::Claim { source: ClaimError::Lost { .. } }), "{failed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_claim_does_not_cut_the_last_step() {
+        let bucket = bucket();
+        let critical = Mutex::default();
+        let claim = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        take_over(&bucket).await;
+        let uncut = critical.lock().await;
+        claim.lost().await;
+        let mut lost = std::pin::pin!(lost(&claim, &critical));
+        assert!(futures::poll!(lost.as_mut()).is_pending());
+        drop(uncut);
+        let lost = lost.await;
+        assert!(matches!(lost, Failure::Claim { source: ClaimError::Lost { .. } }), "{lost}");
+    }
 }

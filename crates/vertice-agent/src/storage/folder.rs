@@ -29,18 +29,37 @@ pub async fn discard(bucket: &Bucket, id: &BackupId) -> Result<(), StorageError>
 
 /// Removes what killed runs left: folders without a manifest. Only for the holder of the claim: nobody else is writing then.
 pub async fn discard_leftovers(bucket: &Bucket) -> Result<Vec<BackupId>, StorageError> {
-    let leftovers = survey(bucket).await?.incomplete;
-    for id in &leftovers {
+    discard_incomplete(bucket, survey(bucket).await?.incomplete).await
+}
+
+/// A listing alone is not believed: one that is late or cut off would cost a whole backup.
+async fn discard_incomplete(bucket: &Bucket, listed: Vec<BackupId>) -> Result<Vec<BackupId>, StorageError> {
+    let mut discarded = Vec::new();
+    for id in listed {
+        if bucket.size(&layout::manifest(&id)).await?.is_some() {
+            tracing::warn!(%id, "the store's listing lacks the manifest of a backup, which is there: nothing is removed");
+            continue;
+        }
         tracing::warn!(%id, "removing what a run that was killed has left");
-        discard(bucket, id).await?;
+        discard(bucket, &id).await?;
+        discarded.push(id);
     }
-    Ok(leftovers)
+    Ok(discarded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{bucket, put};
     use super::*;
+
+    #[tokio::test]
+    async fn a_backup_whose_manifest_was_not_listed_is_kept() {
+        let bucket = bucket();
+        let id: BackupId = "20261121T020000Z-3f9a1c".parse().unwrap();
+        put(&bucket, &layout::manifest(&id), "{}").await;
+        assert_eq!(discard_incomplete(&bucket, vec![id]).await.unwrap(), []);
+        assert_eq!(bucket.list("").await.unwrap().len(), 1);
+    }
 
     #[tokio::test]
     async fn only_folders_without_a_manifest_are_left_over() {
