@@ -144,9 +144,9 @@ mod tests {
                     request.push(client.read_u8().await.unwrap());
                 }
                 let request = String::from_utf8(request).unwrap().to_lowercase();
-                let from = request.split_once("range: bytes=").map_or(0, |(_, range)| {
-                    range.split_once('-').unwrap().0.parse::<usize>().unwrap()
-                });
+                let from = request
+                    .split_once("range: bytes=")
+                    .map_or(0, |(_, range)| range.split_once('-').unwrap().0.parse::<usize>().unwrap());
                 let (length, last) = (content.len(), content.len() - 1);
                 let status = if from == 0 {
                     "200 OK".to_owned()

@@ -60,7 +60,9 @@ fn a_user_who_may_only_read_makes_a_backup_without_passwords() {
     run.secret("target/username", "backup").secret("target/password", "hush\n");
     // Large objects cannot be read by pg_read_all_data in PostgreSQL 15.
     postgres.sql("orders", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata");
-    let id = run.end().backed_up();
+    let ended = run.end();
+    assert!(ended.output.contains("the backup holds no passwords of roles"), "{}", ended.output);
+    let id = ended.backed_up();
     let globals = std::fs::read_to_string(gateway.prefix().join(format!("{id}/globals.sql"))).unwrap();
     assert!(globals.contains("CREATE ROLE shop;") && !globals.contains("SCRAM-SHA-256"), "{globals}");
 }

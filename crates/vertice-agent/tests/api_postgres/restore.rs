@@ -86,7 +86,8 @@ fn restore_into_empty(target: &Postgres, gateway: &Gateway) -> (Running, String)
     target.sql("postgres", "CREATE DATABASE orders");
     let running = Run::restore(target, gateway).start();
     let scratch = wait_for("the restore to begin", || {
-        let name = target.sql("postgres", "SELECT datname FROM pg_database WHERE datname ~ '^orders_vertice_'");
+        let name =
+            target.sql("postgres", "SELECT datname FROM pg_database WHERE datname ~ '^orders_vertice_'");
         (!name.is_empty()).then_some(name)
     });
     (running, scratch)
@@ -115,7 +116,10 @@ fn what_is_written_at_the_last_moment_is_kept_under_another_name() {
         (target.sql("postgres", waiting) == "1").then_some(())
     });
     target.sql("orders", "CREATE TABLE meanwhile AS SELECT 42 AS answer");
-    target.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; COMMENT'");
+    target.sql(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^BEGIN; COMMENT'",
+    );
     holder.wait().unwrap();
     running.end().restored();
     assert_eq!(target.sql("orders", "SELECT count(*) FROM customers"), "20000");

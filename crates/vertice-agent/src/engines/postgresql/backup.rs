@@ -48,6 +48,11 @@ pub async fn back_up(
 async fn dump_globals(session: &Session, to: &Destination<'_>) -> Result<Object, PostgresError> {
     let mut arguments = vec!["--globals-only"];
     if !session.facts().superuser {
+        tracing::warn!(
+            user = session.user(),
+            "the backup holds no passwords of roles, which only a superuser may read: roles that a restore makes cannot log in by \
+             password until they are given new ones"
+        );
         arguments.push("--no-role-passwords");
     }
     run(

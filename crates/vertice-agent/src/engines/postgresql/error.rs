@@ -185,9 +185,11 @@ impl PostgresError {
         }
     }
 
-    /// Whether a database could not be renamed because somebody is connected to it (`object_in_use`).
+    /// Whether a database could not be renamed because somebody is connected to it (`object_in_use`) or holds a lock on it
+    /// (`lock_not_available`).
     pub(super) fn is_in_use(&self) -> bool {
-        matches!(self, Self::Refused { words, .. } if words.contains(" 55006: "))
+        let states = [" 55006: ", " 55P03: "];
+        matches!(self, Self::Refused { words, .. } if states.iter().any(|state| words.contains(state)))
     }
 }
 
@@ -285,6 +287,12 @@ pub(super) fn told(stderr: &str, password: &str) -> String {
     let start = kept.iter().position(|line| is_complaint(line)).unwrap_or_default();
     let end = kept.len().min(start + TOLD_LINES);
     redact(&kept[start..end].join("; "), password)
+}
+
+/// What a tool that succeeded warned of.
+pub(super) fn warnings(stderr: &str, password: &str) -> Vec<String> {
+    let lines = stderr.lines().map(str::trim).filter(|line| line.contains(": warning: "));
+    lines.map(|line| redact(line, password)).collect()
 }
 
 fn is_complaint(line: &str) -> bool {
@@ -388,6 +396,33 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(messages.join("\n"));
+    }
+
+    #[test]
+    fn warnings_are_told_without_the_password() {
+        let stderr = "pg_dump: warning: there are circular foreign-key constraints on this table:\n\
+             pg_dump: detail: nodes\npg_dump: warning: hunter2\n";
+        assert_eq!(
+            warnings(stderr, "hunter2"),
+            [
+                "pg_dump: warning: there are circular foreign-key constraints on this table:",
+                "pg_dump: warning: ***"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_database_that_is_used_or_locked_is_tried_again() {
+        let refused = |words: &str| PostgresError::Refused {
+            doing: "swap".into(),
+            server: "shop@orders-db:5432".into(),
+            secret: "orders-db".into(),
+            reason: FailureReason::EngineFailed,
+            words: words.to_owned(),
+        };
+        assert!(refused("ERROR:  55006: database \"orders\" is being accessed by other users").is_in_use());
+        assert!(refused("ERROR:  55P03: canceling statement due to lock timeout").is_in_use());
+        assert!(!refused("ERROR:  42501: must be owner of database orders").is_in_use());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use vertice_catalog::report::FailureReason;
 use vertice_catalog::task::Server;
 
-use super::error::{PostgresError, classify, told};
+use super::error::{PostgresError, classify, told, warnings};
 use super::exec::{Ended, Running};
 use super::quote;
 use super::tools::Tools;
@@ -19,6 +19,11 @@ use crate::secrets::SecretDir;
 
 /// Seconds that libpq waits for an answer of one address.
 const CONNECT_TIMEOUT: u32 = 10;
+/// A server that is gone without a word (its node died) is noticed within a minute.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3")];
+/// Milliseconds until what was sent must be acknowledged.
+const USER_TIMEOUT: (&str, &str) = ("tcp_user_timeout", "60000");
 /// What `pg_stat_activity` shows.
 const APPLICATION: &str = "vertice-agent";
 
@@ -116,23 +121,6 @@ impl Session {
         &self.access.user
     }
 
-    /// A connection string: the only form in which a database's name cannot be taken for something else.
-    fn conninfo(&self, database: &str) -> String {
-        let Access { host, port, user, passfile, .. } = &self.access;
-        let passfile = passfile.to_string_lossy();
-        [
-            ("dbname", database),
-            ("host", host),
-            ("port", &port.to_string()),
-            ("user", user),
-            ("passfile", &passfile),
-            ("connect_timeout", &CONNECT_TIMEOUT.to_string()),
-            ("application_name", APPLICATION),
-        ]
-        .map(|(key, value)| format!("{key}={}", quote::conninfo(value)))
-        .join(" ")
-    }
-
     /// Starts a tool on a database.
     pub(super) fn start(
         &self,
@@ -144,7 +132,7 @@ impl Session {
         command
             .args(arguments)
             .arg("--no-password")
-            .arg(format!("--dbname={}", self.conninfo(database)))
+            .arg(format!("--dbname={}", self.access.conninfo(tool, database)))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             // Words as we know them, and no settings of whoever's home it is.
@@ -154,9 +142,12 @@ impl Session {
         Running::start(tool, command)
     }
 
-    /// Judges how a tool ended.
+    /// Judges how a tool ended; what it warned of goes into the log.
     pub(super) fn judge(&self, doing: &str, ended: &Ended) -> Result<(), PostgresError> {
         if ended.success {
+            for warning in warnings(&ended.stderr, &self.access.password.0) {
+                tracing::warn!(doing, "{warning}");
+            }
             return Ok(());
         }
         let reason = classify(&ended.stderr);
@@ -224,6 +215,29 @@ impl Access {
             home: work_dir.to_owned(),
         })
     }
+
+    /// A connection string: the only form in which a database's name cannot be taken for something else.
+    fn conninfo(&self, tool: &str, database: &str) -> String {
+        let (port, passfile) = (self.port.to_string(), self.passfile.to_string_lossy());
+        let timeout = CONNECT_TIMEOUT.to_string();
+        let mut settings = vec![
+            ("dbname", database),
+            ("host", &self.host),
+            ("port", &port),
+            ("user", &self.user),
+            ("passfile", &passfile),
+            ("connect_timeout", &timeout),
+            ("application_name", APPLICATION),
+        ];
+        settings.extend(KEEPALIVES);
+        // pg_restore sends more than a busy server takes at once, and Linux counts the wait for its window: a server that
+        // stands still for a minute while its disk catches up must not end a restore of hours.
+        if tool != "pg_restore" {
+            settings.push(USER_TIMEOUT);
+        }
+        let words = settings.iter().map(|(key, value)| format!("{key}={}", quote::conninfo(value)));
+        words.collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Any host, port, database and user: the file serves one server only.
@@ -242,6 +256,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_server_that_vanished_is_noticed_but_a_slow_one_is_waited_for() {
+        let access = Access {
+            host: "orders-db".into(),
+            port: 5432,
+            user: "shop".into(),
+            secret: "orders-db".into(),
+            password: Redacted(String::new()),
+            passfile: "/run/work/pgpass".into(),
+            home: "/run/work".into(),
+        };
+        insta::assert_snapshot!(
+            access.conninfo("pg_dump", "orders"),
+            @"dbname='orders' host='orders-db' port='5432' user='shop' passfile='/run/work/pgpass' connect_timeout='10' application_name='vertice-agent' keepalives_idle='30' keepalives_interval='10' keepalives_count='3' tcp_user_timeout='60000'"
+        );
+        assert!(!access.conninfo("pg_restore", "orders").contains("tcp_user_timeout"));
+    }
 
     #[test]
     fn the_password_file_is_private_and_escaped() {

@@ -110,6 +110,9 @@ mod tests {
         let found = [mark("ours", now + CLAIM_LIFETIME), mark("killed", now)];
         assert_eq!(live(&found, "ours", now), None);
         let other = mark("other", now + CLAIM_RENEWAL);
-        assert_eq!(live(&[found.as_slice(), std::slice::from_ref(&other)].concat(), "ours", now), Some(other.1));
+        assert_eq!(
+            live(&[found.as_slice(), std::slice::from_ref(&other)].concat(), "ours", now),
+            Some(other.1)
+        );
     }
 }

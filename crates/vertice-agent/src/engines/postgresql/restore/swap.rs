@@ -7,8 +7,11 @@ use super::super::quote::{ident, literal};
 use super::super::session::Session;
 use super::{ADMIN, Part, Request, mark, scratch, target};
 
-/// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s.
+/// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s or
+/// [`LOCK_TIMEOUT`].
 const ATTEMPTS: usize = 6;
+/// Of each lock on a database: whoever holds one must not hold the swap up for ever.
+const LOCK_TIMEOUT: &str = "10s";
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Gives every database its properties and its name.
@@ -39,6 +42,7 @@ fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
         format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname IN ({names}) AND pid <> pg_backend_pid();"
         ),
+        format!("SET lock_timeout = '{LOCK_TIMEOUT}';"),
         "BEGIN;".to_owned(),
     ];
     for part in parts {
@@ -97,7 +101,10 @@ mod tests {
             let mut parts = super::super::select(&request).unwrap();
             parts[0].old = Some("orders_vertice_3f9a1c".to_owned());
             let script = script(&request, &parts);
-            assert!(script.contains(r#"ALTER DATABASE "orders" RENAME TO "orders_vertice_3f9a1c";"#), "{script}");
+            assert!(
+                script.contains(r#"ALTER DATABASE "orders" RENAME TO "orders_vertice_3f9a1c";"#),
+                "{script}"
+            );
             assert_eq!(script.contains(mark::MARK), overwrite, "{script}");
         }
     }
