@@ -239,9 +239,9 @@ mod tests {
         pub(super) fn of(names: &[&str]) -> Self {
             let json = include_str!("../../../../../vertice-catalog/tests/fixtures/v1-full.json");
             let mut manifest: Manifest = serde_json::from_str(json).unwrap();
-            let database = manifest.databases[0].clone();
-            let named = |name: &&str| Database { name: (*name).to_owned(), ..database.clone() };
-            manifest.databases = names.iter().map(named).collect();
+            let first = manifest.databases[0].clone();
+            let with_name = |name: &&str| Database { name: (*name).to_owned(), ..first.clone() };
+            manifest.databases = names.iter().map(with_name).collect();
             let bucket = crate::storage::tests::bucket();
             Self { bucket, manifest, progress: Arc::default(), critical: Mutex::default() }
         }
