@@ -83,7 +83,8 @@ where
         wakes: impl Fn(Change<'_, K>) + Send + 'static,
     ) -> BoxFuture<'static, ()> {
         let kind = kind::<K>();
-        let gate = readiness.gate(format!("{manager}: watch {kind}"), format!("waiting for the first list of {kind}"));
+        let gate = readiness
+            .gate(format!("{manager}: watch {kind}"), format!("waiting for the first list of {kind}"));
         Box::pin(async move {
             let store = self.store();
             let mut listed = HashSet::new();
