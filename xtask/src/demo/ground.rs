@@ -71,10 +71,10 @@ impl Ground {
         let images = built.references(None);
         let place = Place::Ours(Box::new(cluster));
         Ok(Self {
-            paths,
-            kubectl,
             images,
             vertice: built.vertice_binary,
+            paths,
+            kubectl,
             namespace,
             operator_namespace,
             place,
@@ -102,10 +102,10 @@ impl Ground {
         let images = built.references(registry);
         let place = Place::Theirs { external: Box::new(external), had_definitions };
         Ok(Self {
-            paths,
-            kubectl,
             images,
             vertice: built.vertice_binary,
+            paths,
+            kubectl,
             namespace,
             operator_namespace,
             place,

@@ -21,6 +21,7 @@ use super::observe::{Caches, observe};
 use super::plan::{PlanError, plan};
 use crate::live::ReadError;
 use crate::names;
+use crate::run;
 use crate::settings::{Cluster, Settings};
 
 /// Reconciles VerticeBackups.
@@ -90,20 +91,11 @@ pub(crate) fn controller(
     let (by_service, by_stateful_set, by_deployment) = (known.clone(), known.clone(), known);
     Ok(Controller::new(reconciler, backups, context, Config::default(), manager.readiness())
         .owns(cronjobs)
-        .watches(jobs, labelled_owner)
-        .watches(pods, labelled_owner)
+        .watches(jobs, |job| run::owner_by_label(job, names::BACKUP_LABEL))
+        .watches(pods, |pod| run::owner_by_label(pod, names::BACKUP_LABEL))
         .watches_intent(services, move |object| targeting(&by_service, object))
         .watches_intent(stateful_sets, move |object| targeting(&by_stateful_set, object))
         .watches_intent(deployments, move |object| targeting(&by_deployment, object)))
-}
-
-/// The VerticeBackup that an object's label names.
-fn labelled_owner<K: Resource>(object: &K) -> Vec<ObjectKey> {
-    let name = object.labels().get(names::BACKUP_LABEL);
-    name.zip(object.namespace())
-        .map(|(name, namespace)| ObjectKey::namespaced(namespace, name))
-        .into_iter()
-        .collect()
 }
 
 /// The VerticeBackups whose server may be found through an object of its namespace: all that do not name a host, as a Service's

@@ -20,6 +20,7 @@ use super::observe::{Caches, has_ended, has_job, observe};
 use super::plan::{PlanError, plan};
 use crate::live::ReadError;
 use crate::names;
+use crate::run;
 use crate::settings::Settings;
 
 /// Reconciles VerticeRestores.
@@ -82,21 +83,12 @@ pub(crate) fn controller(
     let (by_backup, by_service, by_stateful_set, by_deployment) =
         (known.clone(), known.clone(), known.clone(), known);
     Ok(Controller::new(reconciler, restores, context, Config::default(), manager.readiness())
-        .watches(jobs, labelled_owner)
-        .watches(pods, labelled_owner)
+        .watches(jobs, |job| run::owner_by_label(job, names::RESTORE_LABEL))
+        .watches(pods, |pod| run::owner_by_label(pod, names::RESTORE_LABEL))
         .watches(backups, move |backup| waiting(&by_backup, backup))
         .watches_intent(services, move |object| waiting(&by_service, object))
         .watches_intent(stateful_sets, move |object| waiting(&by_stateful_set, object))
         .watches_intent(deployments, move |object| waiting(&by_deployment, object)))
-}
-
-/// The VerticeRestore that an object's label names.
-fn labelled_owner<K: Resource>(object: &K) -> Vec<ObjectKey> {
-    let name = object.labels().get(names::RESTORE_LABEL);
-    name.zip(object.namespace())
-        .map(|(name, namespace)| ObjectKey::namespaced(namespace, name))
-        .into_iter()
-        .collect()
 }
 
 /// The VerticeRestores of an object's namespace that have not started: it may be what they wait for.

@@ -6,15 +6,26 @@
 //! (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions>).
 
 mod pods;
+
+/// The object of a Job's or pod's namespace that its `label` names: whose run it is.
+pub(crate) fn owner_by_label<K: Resource>(object: &K, label: &str) -> Vec<ObjectKey> {
+    let name = object.labels().get(label);
+    name.zip(object.namespace())
+        .map(|(name, namespace)| ObjectKey::namespaced(namespace, name))
+        .into_iter()
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 use vertice_api::duration;
 use vertice_catalog::report::{FailureReason, Report};
+use vertice_controller::run::ObjectKey;
 
 use crate::names;
 
