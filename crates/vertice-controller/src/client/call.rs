@@ -5,6 +5,8 @@ use std::fmt;
 use http::{Method, Uri, request::Parts};
 use serde::Deserialize;
 
+use super::Point;
+
 /// What a request does, in the words of RBAC rules and the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
@@ -72,8 +74,8 @@ pub struct Call {
     pub namespace: Option<String>,
     /// The object's name; `None` for requests about many. Taken from the body where a new object is made.
     pub name: Option<String>,
-    /// The object's part in its application, from the label `app.kubernetes.io/component` in the body of a write. Together with
-    /// verb and resource it names a write independently of generated names.
+    /// What names the object of a write independently of generated names: its part in its application, from the label
+    /// `app.kubernetes.io/component` in the body; for an event its reason.
     pub role: Option<String>,
     /// Whether this is server-side apply.
     pub apply: bool,
@@ -95,6 +97,13 @@ impl Call {
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.verb.is_write() && !self.dry_run
+    }
+
+    /// The name of the `occurrence`th call like this one.
+    #[must_use]
+    pub fn point(&self, occurrence: u64) -> Point {
+        let subject = self.role.clone().or_else(|| self.name.clone());
+        Point { verb: self.verb, kind: self.kind(), namespace: self.namespace.clone(), subject, occurrence }
     }
 
     /// Whether the answer goes on for as long as both sides like (watches, followed logs, exec).
@@ -132,7 +141,7 @@ impl Call {
             subresource: path.subresource.map(str::to_owned),
             namespace: path.namespace.map(str::to_owned),
             name: path.name.map(str::to_owned).or(object.metadata.name),
-            role: object.metadata.labels.component,
+            role: object.metadata.labels.component.or(object.reason),
             apply: content_type.is_some_and(|value| value.starts_with("application/apply-patch+")),
             dry_run: query(&parts.uri).any(|(name, _)| name == "dryRun"),
         }
@@ -154,22 +163,27 @@ impl fmt::Display for Call {
 /// The little of an object's body that names it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Object {
-    metadata: Metadata,
+pub(super) struct Object {
+    pub(super) metadata: Metadata,
+    /// Events have it.
+    reason: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Metadata {
-    name: Option<String>,
-    labels: Labels,
+pub(super) struct Metadata {
+    pub(super) name: Option<String>,
+    pub(super) namespace: Option<String>,
+    #[serde(rename = "resourceVersion")]
+    pub(super) resource_version: Option<String>,
+    pub(super) labels: Labels,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Labels {
+pub(super) struct Labels {
     #[serde(rename = "app.kubernetes.io/component")]
-    component: Option<String>,
+    pub(super) component: Option<String>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -273,6 +287,14 @@ mod tests {
         let call = call("POST", "/apis/batch/v1/namespaces/ns/jobs", "application/json", body);
         assert_eq!(call.role.as_deref(), Some("agent-job"));
         assert_eq!((call.group.as_str(), call.version.as_str()), ("batch", "v1"));
+    }
+
+    #[test]
+    fn an_event_is_named_by_its_reason() {
+        let body = r#"{"metadata":{"name":"shop.18a6f0c9"},"reason":"BackupSucceeded","note":"2 KiB"}"#;
+        let uri = "/apis/events.k8s.io/v1/namespaces/ns/events";
+        let call = call("POST", uri, "application/json", body);
+        assert_eq!(call.point(3).to_string(), "create events BackupSucceeded#3");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use kube::client::Body;
 use snafu::Snafu;
@@ -16,8 +16,9 @@ use tokio::sync::Mutex;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 use super::{
-    Call, Fence,
+    Call, Fence, Verb,
     intercept::{After, Before, Interceptor, Occurrences},
+    watch,
 };
 use crate::metrics::ControllerMetrics;
 
@@ -76,7 +77,7 @@ pub(crate) struct CallService<S> {
 }
 
 /// A body of any origin; kube wraps it in its own.
-type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
 impl<S, B> Service<Request<Body>> for CallService<S>
 where
@@ -94,96 +95,88 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        handle(Arc::clone(&self.inner), Arc::clone(&self.settings), request).boxed()
+        let this = Self { inner: Arc::clone(&self.inner), settings: Arc::clone(&self.settings) };
+        async move { this.handle(request).await }.boxed()
     }
 }
 
-async fn handle<S, B>(
-    inner: Arc<Mutex<S>>,
-    settings: Arc<Settings>,
-    request: Request<Body>,
-) -> Result<Response<AnyBody>, BoxError>
+impl<S, B> CallService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let (parts, body) = request.into_parts();
-    // Bodies of requests are in memory already, this copies nothing.
-    let body = body.collect_bytes().await?;
-    let call = Call::read(&parts, &body);
-    let stream = call.is_stream(&parts.uri);
-    let request = Request::from_parts(parts, Body::from(body));
-    let exchange = async {
-        let response = intercepted(&inner, &settings, &call, request).await?;
-        if stream {
+    /// Reads what the call is about and gives it its deadline.
+    async fn handle(&self, request: Request<Body>) -> Result<Response<AnyBody>, BoxError> {
+        let (parts, body) = request.into_parts();
+        // Bodies of requests are in memory already, this copies nothing.
+        let body = body.collect_bytes().await?;
+        let call = Call::read(&parts, &body);
+        let stream = call.is_stream(&parts.uri);
+        let request = Request::from_parts(parts, Body::from(body));
+        let exchange = async {
+            let response = self.intercepted(&call, request).await?;
+            if stream {
+                return Ok(response);
+            }
+            // The deadline covers the body as well: a server may hang in the middle of it.
+            let (parts, body) = response.into_parts();
+            let bytes = body.collect().await?.to_bytes();
+            Ok(Response::from_parts(parts, full(bytes)))
+        };
+        match tokio::time::timeout(self.settings.deadline, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(&call).into()),
+        }
+    }
+
+    /// Sends the request between the interceptor's hooks.
+    async fn intercepted(&self, call: &Call, request: Request<Body>) -> Result<Response<AnyBody>, BoxError> {
+        let Some(interceptor) = &self.settings.interceptor else {
+            return self.send(call, request).await;
+        };
+        let disconnected = || Err(CallError::Disconnected { call: call.to_string() }.into());
+        let occurrence = self.settings.occurrences.next(call);
+        let response = match interceptor.before(call, occurrence).await {
+            Before::Send => self.send(call, request).await?,
+            Before::Answer(status) => return Ok(answer(call, status)),
+            Before::Throttle(wait) => return Ok(throttled(call, wait)),
+            Before::Disconnect => return disconnected(),
+        };
+        match interceptor.after(call, occurrence, response.status()).await {
+            After::Deliver => {}
+            After::Lose => return disconnected(),
+            After::TimeOut => return Err(self.late(call).into()),
+        }
+        if call.verb != Verb::Watch || !response.status().is_success() {
             return Ok(response);
         }
-        // The deadline covers the body as well: a server may hang in the middle of it.
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await?.to_bytes();
-        Ok(Response::from_parts(parts, full(bytes)))
-    };
-    match tokio::time::timeout(settings.deadline, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(CallError::Deadline { call: call.to_string(), deadline: settings.deadline }.into()),
+        let interceptor = Arc::clone(interceptor);
+        Ok(response.map(|body| watch::intercepted(body, call.clone(), interceptor)))
     }
-}
 
-/// Sends the request between the interceptor's hooks.
-async fn intercepted<S, B>(
-    inner: &Mutex<S>,
-    settings: &Settings,
-    call: &Call,
-    request: Request<Body>,
-) -> Result<Response<AnyBody>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let Some(interceptor) = &settings.interceptor else {
-        return send(inner, settings, call, request).await;
-    };
-    let disconnected = || Err(CallError::Disconnected { call: call.to_string() }.into());
-    let occurrence = settings.occurrences.next(call);
-    let response = match interceptor.before(call, occurrence).await {
-        Before::Send => send(inner, settings, call, request).await?,
-        Before::Answer(status) => return Ok(answer(call, status)),
-        Before::Disconnect => return disconnected(),
-    };
-    match interceptor.after(call, occurrence, response.status()).await {
-        After::Deliver => Ok(response),
-        After::Lose => disconnected(),
+    /// Sends the request, unless the fence is against it.
+    async fn send(&self, call: &Call, request: Request<Body>) -> Result<Response<AnyBody>, BoxError> {
+        let Settings { fence, metrics, .. } = &*self.settings;
+        // Locked only while the request is handed over. The fence is asked last, right before the request leaves: the narrower
+        // this gap, the better.
+        let answer = {
+            let mut service = self.inner.lock().await;
+            let service = service.ready().await?;
+            if call.verb.is_write() && fence.as_ref().is_some_and(|fence| !fence.may_write()) {
+                return Err(CallError::Fenced { call: call.to_string() }.into());
+            }
+            if let Some(metrics) = metrics.as_ref().filter(|_| call.is_write()) {
+                metrics.api_write(call.verb.as_str(), &call.kind());
+            }
+            service.call(request)
+        };
+        Ok(answer.await?.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
-}
 
-/// Sends the request, unless the fence is against it.
-async fn send<S, B>(
-    inner: &Mutex<S>,
-    settings: &Settings,
-    call: &Call,
-    request: Request<Body>,
-) -> Result<Response<AnyBody>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    // Locked only while the request is handed over. The fence is asked last, right before the request leaves: the narrower
-    // this gap, the better.
-    let answer = {
-        let mut service = inner.lock().await;
-        let service = service.ready().await?;
-        if call.verb.is_write() && settings.fence.as_ref().is_some_and(|fence| !fence.may_write()) {
-            return Err(CallError::Fenced { call: call.to_string() }.into());
-        }
-        if let Some(metrics) = settings.metrics.as_ref().filter(|_| call.is_write()) {
-            metrics.api_write(call.verb.as_str(), &call.kind());
-        }
-        service.call(request)
-    };
-    Ok(answer.await?.map(|body| body.map_err(Into::into).boxed_unsync()))
+    fn late(&self, call: &Call) -> CallError {
+        CallError::Deadline { call: call.to_string(), deadline: self.settings.deadline }
+    }
 }
 
 fn full(bytes: Bytes) -> AnyBody {
@@ -206,6 +199,14 @@ fn answer(call: &Call, status: StatusCode) -> Response<AnyBody> {
     });
     let mut response = Response::new(full(body.to_string().into()));
     *response.status_mut() = status;
+    response
+}
+
+/// As an API server that has too much to do.
+fn throttled(call: &Call, wait: Duration) -> Response<AnyBody> {
+    let mut response = answer(call, StatusCode::TOO_MANY_REQUESTS);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     response
 }
 

@@ -7,6 +7,7 @@
 mod call;
 mod intercept;
 mod layer;
+mod watch;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -15,8 +16,9 @@ use snafu::{ResultExt as _, Snafu};
 
 pub use self::{
     call::{Call, Verb},
-    intercept::{After, Before, Interceptor},
+    intercept::{After, Before, Interceptor, OnEvent, Point},
     layer::CallError,
+    watch::{WatchEvent, WatchEventType},
 };
 use self::{
     intercept::Occurrences,

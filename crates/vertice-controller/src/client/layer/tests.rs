@@ -158,7 +158,9 @@ async fn an_interceptor_stops_a_named_write_before_or_after_it_took_effect() {
     let cases = [
         (Before::Answer(StatusCode::CONFLICT), After::Deliver, 2, "Conflict"),
         (Before::Disconnect, After::Deliver, 2, "the connection broke"),
+        (Before::Throttle(Duration::from_millis(1500)), After::Deliver, 2, "TooManyRequests"),
         (Before::Send, After::Lose, 3, "the connection broke"),
+        (Before::Send, After::TimeOut, 3, "did not answer \"patch configmaps ns/a\" within 3 s"),
     ];
     for (before, after, reached, message) in cases {
         let fake = Fake::default();
@@ -170,4 +172,74 @@ async fn an_interceptor_stops_a_named_write_before_or_after_it_took_effect() {
         write(&client).await.unwrap();
         assert_eq!(fake.requests(), reached, "{before:?} {after:?}");
     }
+}
+
+#[tokio::test]
+async fn a_throttled_request_is_told_when_to_come_back() {
+    let before = Before::Throttle(Duration::from_millis(1500));
+    let interceptor: Arc<dyn Interceptor> = Arc::new(StopSecond { before, after: After::Deliver });
+    let fake = Fake::default();
+    let client = fake.client(Server::Answers, Settings { interceptor: Some(interceptor), ..settings() });
+    write(&client).await.unwrap();
+    let again = Request::patch("/api/v1/namespaces/ns/configmaps/a").body(Body::empty()).unwrap();
+    let response = client.send(again).await.unwrap();
+    assert_eq!((response.status(), fake.requests()), (StatusCode::TOO_MANY_REQUESTS, 1));
+    assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+}
+
+/// Never lets an answer through.
+#[derive(Debug)]
+struct Holds;
+
+impl Interceptor for Holds {
+    fn after<'a>(&'a self, _: &'a Call, _: u64, _: StatusCode) -> BoxFuture<'a, After> {
+        Box::pin(futures::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_held_is_a_time_out_after_the_write_took_effect() {
+    let fake = Fake::default();
+    let client = fake.client(Server::Answers, Settings { interceptor: Some(Arc::new(Holds)), ..settings() });
+    let error = write(&client).await.unwrap_err();
+    assert!(crate::text::chain(&error).contains("within 3 s"), "{error}");
+    assert_eq!(fake.requests(), 1);
+}
+
+/// Notes the name of every call.
+#[derive(Debug, Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl Interceptor for Notes {
+    fn before<'a>(&'a self, call: &'a Call, occurrence: u64) -> BoxFuture<'a, Before> {
+        self.0.lock().unwrap().push(call.point(occurrence).to_string());
+        Box::pin(async { Before::Send })
+    }
+}
+
+#[tokio::test]
+async fn calls_are_numbered_by_what_they_are_about() {
+    let notes = Arc::new(Notes::default());
+    let interceptor = Some(Arc::clone(&notes) as Arc<dyn Interceptor>);
+    let client = Fake::default().client(Server::Answers, Settings { interceptor, ..settings() });
+    let roled = Patch::Apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"labels": {"app.kubernetes.io/component": "role"}},
+    }));
+    for namespace in ["ns", "other"] {
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        for (name, body) in [("a", &patch()), ("b", &patch()), ("a", &patch()), ("c", &roled), ("d", &roled)]
+        {
+            api.patch(name, &PatchParams::apply("test"), body).await.unwrap();
+        }
+        api.list(&ListParams::default()).await.unwrap();
+    }
+    let names = [
+        "patch configmaps a#1",
+        "patch configmaps b#1",
+        "patch configmaps a#2",
+        "patch configmaps role#1",
+        "patch configmaps role#2",
+        "list configmaps *#1",
+    ];
+    assert_eq!(*notes.0.lock().unwrap(), [names, names].concat());
 }
