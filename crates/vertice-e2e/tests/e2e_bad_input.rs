@@ -85,6 +85,24 @@ async fn fails_when_run(stage: &Stage, name: &str, change: impl FnOnce(&mut Valu
     text
 }
 
+/// What is told of each case at once; a case is the snapshot's name and what stands in this part of the spec.
+async fn all_fail_when_run<'a>(
+    stage: &Stage,
+    part: &str,
+    cases: &'a [(&'a str, Value)],
+) -> Vec<(&'a str, String)> {
+    let runs = cases.iter().map(|(snapshot, fields)| async move {
+        let name = snapshot.replace('_', "-");
+        let change = |spec: &mut Value| {
+            for (field, value) in fields.as_object().unwrap() {
+                spec[part][field] = value.clone();
+            }
+        };
+        (*snapshot, fails_when_run(stage, &name, change).await)
+    });
+    futures::future::join_all(runs).await
+}
+
 #[tokio::test]
 async fn specs_that_cannot_work_are_told_before_any_run() {
     let stage = Stage::set("specs").await;
@@ -137,39 +155,21 @@ async fn a_database_that_cannot_be_reached_or_read_is_told() {
     stage.apply(&secrets).await;
     shop::fill(&stage.server, 200).await.unwrap();
     stage.server.sql("postgres", "CREATE ROLE nobody LOGIN PASSWORD 'guess'").await.unwrap();
-    let image = stage.harness.images.postgres.clone();
-
-    let text =
-        fails_when_run(&stage, "missing", |spec| spec["target"]["credentials"] = json!("absent")).await;
-    assert_snapshot!("secret_missing", text);
-    let text =
-        fails_when_run(&stage, "key", |spec| spec["target"]["credentials"] = json!("no-password")).await;
-    assert_snapshot!("secret_key_missing", text);
-    let text =
-        fails_when_run(&stage, "password", |spec| spec["target"]["credentials"] = json!("wrong-password"))
-            .await;
-    assert_snapshot!("wrong_password", text);
-    let text =
-        fails_when_run(&stage, "permission", |spec| spec["target"]["credentials"] = json!("nobody")).await;
-    assert_snapshot!("no_permission_in_the_database", text);
-    let text =
-        fails_when_run(&stage, "unknown", |spec| spec["target"]["databases"] = json!(["shop", "shoop"]))
-            .await;
-    assert_snapshot!("database_missing", text);
-    let (host, tools) = (format!("nothing-behind.{}.svc", stage.namespace), image.clone());
-    let text = fails_when_run(&stage, "unreachable", |spec| {
-        spec["target"] =
-            json!({"type": "postgresql", "name": "db", "credentials": "db", "host": host, "image": tools});
-    })
-    .await;
-    assert_snapshot!("host_unreachable", text);
-    let host = format!("no-such-host.{}.svc", stage.namespace);
-    let text = fails_when_run(&stage, "unresolvable", |spec| {
-        spec["target"] =
-            json!({"type": "postgresql", "name": "db", "credentials": "db", "host": host, "image": image});
-    })
-    .await;
-    assert_snapshot!("host_not_found", text);
+    let image = &stage.harness.images.postgres;
+    let nobody_listens = format!("nothing-behind.{}.svc", stage.namespace);
+    let no_such_host = format!("no-such-host.{}.svc", stage.namespace);
+    let cases = [
+        ("secret_missing", json!({"credentials": "absent"})),
+        ("secret_key_missing", json!({"credentials": "no-password"})),
+        ("wrong_password", json!({"credentials": "wrong-password"})),
+        ("no_permission_in_the_database", json!({"credentials": "nobody"})),
+        ("database_missing", json!({"databases": ["shop", "shoop"]})),
+        ("host_unreachable", json!({"host": nobody_listens, "image": image})),
+        ("host_not_found", json!({"host": no_such_host, "image": image})),
+    ];
+    for (snapshot, text) in all_fail_when_run(&stage, "target", &cases).await {
+        assert_snapshot!(snapshot, text);
+    }
     stage.strike().await;
 }
 
@@ -181,18 +181,16 @@ async fn a_store_that_cannot_be_reached_or_written_is_told() {
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nothing-behind"}, "spec": {"ports": [{"name": "s3", "port": 7070}]}},
     ]});
     stage.apply(&secrets).await;
-    let text = fails_when_run(&stage, "bucket", |spec| spec["storage"]["bucket"] = json!("backup")).await;
-    assert_snapshot!("bucket_missing", text);
-    let text =
-        fails_when_run(&stage, "key", |spec| spec["storage"]["credentials"] = json!("wrong-key")).await;
-    assert_snapshot!("no_permission_in_the_store", text);
-    let text =
-        fails_when_run(&stage, "secret", |spec| spec["storage"]["credentials"] = json!("absent")).await;
-    assert_snapshot!("storage_secret_missing", text);
-    let endpoint = format!("http://nothing-behind.{}.svc:7070", stage.namespace);
-    let text =
-        fails_when_run(&stage, "unreachable", |spec| spec["storage"]["endpoint"] = json!(endpoint)).await;
-    assert_snapshot!("store_unreachable", text);
+    let nobody_listens = format!("http://nothing-behind.{}.svc:7070", stage.namespace);
+    let cases = [
+        ("bucket_missing", json!({"bucket": "backup"})),
+        ("no_permission_in_the_store", json!({"credentials": "wrong-key"})),
+        ("storage_secret_missing", json!({"credentials": "absent"})),
+        ("store_unreachable", json!({"endpoint": nobody_listens})),
+    ];
+    for (snapshot, text) in all_fail_when_run(&stage, "storage", &cases).await {
+        assert_snapshot!(snapshot, text);
+    }
     stage.strike().await;
 }
 
