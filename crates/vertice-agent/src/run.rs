@@ -30,6 +30,9 @@ pub struct Places {
     /// Name of the run: it holds the claim.
     #[arg(long, env = RUN_NAME_ENV)]
     pub run_name: Option<String>,
+    /// Namespace of the run: only with it is the name of a run one of a kind.
+    #[arg(long, env = "VERTICE_NAMESPACE")]
+    pub namespace: Option<String>,
     /// Folder with the files username and password.
     #[arg(long, env = "VERTICE_TARGET_SECRET_DIR", default_value = TARGET_SECRET_DIR)]
     pub target_secret_dir: PathBuf,
@@ -47,7 +50,7 @@ pub struct Places {
 /// What the runs share.
 #[derive(Debug)]
 pub struct Environment {
-    /// Name of the pod.
+    /// Who holds claims: the run's namespace and name.
     pub holder: String,
     /// When the run started.
     pub started_at: Timestamp,
@@ -64,11 +67,8 @@ pub struct Environment {
 
 impl Environment {
     fn new(places: &Places, started_at: Timestamp) -> Self {
-        // Without a pod any name does that no other run has.
-        let holder = places.run_name.clone().filter(|name| !name.is_empty());
-        let holder = holder.unwrap_or_else(|| format!("local-{}", hex::encode(rand::random::<[u8; 4]>())));
         Self {
-            holder,
+            holder: holder(places.namespace.as_deref(), places.run_name.as_deref()),
             started_at,
             work_dir: places.work_dir.clone(),
             progress: Arc::default(),
@@ -113,6 +113,13 @@ impl Environment {
         let _uncut = self.critical.lock().await;
         Failure::Interrupted
     }
+}
+
+/// `shop/orders-29418120`. Without a pod any name does that no other run has.
+fn holder(namespace: Option<&str>, run_name: Option<&str>) -> String {
+    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let name = given(run_name).unwrap_or_else(|| format!("local-{}", hex::encode(rand::random::<[u8; 4]>())));
+    given(namespace).map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"))
 }
 
 /// Does the task and reports. Fails only by exit code: the words are in the report and in the log.
@@ -209,6 +216,7 @@ mod tests {
         let places = Places {
             task: r#"{"do":"dance"}"#.to_owned(),
             run_name: None,
+            namespace: None,
             target_secret_dir: dir.path().into(),
             storage_secret_dir: dir.path().into(),
             work_dir: dir.path().into(),
@@ -219,6 +227,14 @@ mod tests {
         let Report::Failed { reason, message, .. } = report else { panic!("{report:?}") };
         assert_eq!(reason, FailureReason::InvalidTask);
         insta::assert_snapshot!(message, @"the task in VERTICE_TASK cannot be done: unknown variant `dance`, expected `backup` or `restore` at line 1 column 13; operator and agent should have the same version");
+    }
+
+    #[test]
+    fn runs_of_one_name_in_two_namespaces_are_two_holders() {
+        assert_eq!(holder(Some("shop"), Some("back")), "shop/back");
+        assert_eq!(holder(Some("sales"), Some("back")), "sales/back");
+        assert_eq!(holder(Some(""), Some("back")), "back");
+        assert_ne!(holder(None, Some("")), holder(None, None));
     }
 
     #[test]

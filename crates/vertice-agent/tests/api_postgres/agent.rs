@@ -14,6 +14,7 @@ use crate::postgres::{PASSWORD, Postgres};
 pub(crate) struct Run {
     pub(crate) task: Value,
     pub(crate) pod: String,
+    namespace: String,
     dir: TempDir,
 }
 
@@ -40,7 +41,8 @@ fn storage(gateway: &Gateway) -> Value {
 
 impl Run {
     fn new(task: Value) -> Self {
-        let run = Self { task, pod: "pod-a".into(), dir: tempfile::tempdir().unwrap() };
+        let run =
+            Self { task, pod: "pod-a".into(), namespace: String::new(), dir: tempfile::tempdir().unwrap() };
         for folder in ["target", "storage", "work"] {
             std::fs::create_dir(run.path(folder)).unwrap();
         }
@@ -80,6 +82,11 @@ impl Run {
         self
     }
 
+    pub(crate) fn namespace(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.namespace);
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -100,6 +107,7 @@ impl Run {
             .arg("run")
             .env("VERTICE_TASK", self.task.to_string())
             .env("VERTICE_RUN", &self.pod)
+            .env("VERTICE_NAMESPACE", &self.namespace)
             .env("VERTICE_TARGET_SECRET_DIR", self.path("target"))
             .env("VERTICE_STORAGE_SECRET_DIR", self.path("storage"))
             .env("VERTICE_WORK_DIR", self.path("work"))

@@ -119,7 +119,9 @@ fn a_restore_killed_half_way_leaves_the_old_and_is_cleaned_up_by_the_next() {
     let before = (shop::hashes(&postgres), postgres.databases());
     let scratch = r"SELECT count(*) FROM pg_database WHERE datname ~ '_vertice_'";
 
-    let first = Run::restore(&postgres, &gateway).with("overwrite", true).pod("first").start();
+    // Restores of one name in two namespaces: neither is the other's.
+    let named = || Run::restore(&postgres, &gateway).with("overwrite", true).pod("back");
+    let first = named().namespace("shop").start();
     wait_for("a restore that fills", || {
         let filling =
             "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^orders_vertice_' AND query ~ '^COPY'";
@@ -129,10 +131,10 @@ fn a_restore_killed_half_way_leaves_the_old_and_is_cleaned_up_by_the_next() {
     assert_ne!(postgres.sql("postgres", scratch), "0");
     assert_eq!(shop::hashes(&postgres), before.0);
 
-    let again = || Run::restore(&postgres, &gateway).with("overwrite", true).pod("second");
+    let again = || named().namespace("sales");
     let (reason, message) = again().end().failed();
     assert_eq!(reason, FailureReason::AlreadyRunning);
-    assert!(message.contains("run first"), "{message}");
+    assert!(message.contains("run shop/back"), "{message}");
 
     // The mark runs out.
     postgres.sql(

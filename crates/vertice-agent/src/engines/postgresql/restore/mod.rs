@@ -35,7 +35,7 @@ pub struct Request<'a> {
     pub databases: Option<&'a [String]>,
     /// Whether databases that hold something may be replaced.
     pub overwrite: bool,
-    /// Name of the run's pod.
+    /// Who holds the claim to the server: the run's namespace and name.
     pub holder: &'a str,
     /// When the run started.
     pub since: Timestamp,
