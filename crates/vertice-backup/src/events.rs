@@ -1,8 +1,7 @@
 //! Events as a plan wants them told.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::EventType;
-use vertice_controller::events::Events;
+use vertice_controller::events::{Event, EventType, Events};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +33,7 @@ impl PlannedEvent {
 pub(crate) async fn tell(events: &Events, object: &ObjectReference, planned: Vec<PlannedEvent>) {
     for PlannedEvent { warning, reason, action, note } in planned {
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
-        events.publish(type_, object, &reason, action, note).await;
+        let event = Event { type_, reason, action: action.to_owned(), note: Some(note), secondary: None };
+        events.publish(event, object).await;
     }
 }
