@@ -10,8 +10,10 @@ mod crash;
 mod damage;
 mod failures;
 mod gateway;
+mod killed;
 mod memory;
 mod postgres;
+mod proxy;
 mod restore;
 mod shop;
 

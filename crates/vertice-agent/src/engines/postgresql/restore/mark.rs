@@ -62,7 +62,7 @@ pub(super) async fn drop_leftovers(session: &Session, holder: &str) -> Result<()
         );
         scratch::drop_database(session, &name).await;
     }
-    Ok(())
+    scratch::drop_unmarked(session).await
 }
 
 /// Refuses when another restore runs. What a killed one left and could not be dropped stops nobody.

@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::storage::Bucket;
 
 pub(super) use mark::MARK;
+pub(super) use scratch::is_scratch;
 
 /// Where we ask from: it is never restored, and unlike `postgres` nobody renames it.
 const ADMIN: &str = "template1";

@@ -49,6 +49,7 @@ fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
         let (scratch, name) = (ident(&part.scratch), ident(&part.database.name));
         // The mark goes; the original's comment, if it has one, is among its properties.
         lines.push(format!("COMMENT ON DATABASE {scratch} IS NULL;"));
+        lines.push(scratch::unlimited(&part.scratch));
         lines.push(format!("\\set database {}", psql_value(&part.scratch)));
         lines.extend(part.database.properties.iter().cloned());
         if let Some(old) = &part.old {
