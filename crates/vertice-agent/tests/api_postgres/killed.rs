@@ -57,3 +57,39 @@ fn a_database_that_was_made_and_not_marked_yet_is_dropped_by_the_next() {
     }
     assert_eq!((shop::hashes(&postgres), postgres.databases()), before);
 }
+
+#[test]
+fn an_empty_database_that_was_replaced_and_not_dropped_yet_goes_unless_it_is_used() {
+    for used in [false, true] {
+        let (source, target, gateway) = (Postgres::start(), Postgres::start(), Gateway::start());
+        shop::fill(&source, 100);
+        Run::backup(&source, &gateway).with("databases", vec!["orders"]).end().backed_up();
+        target.sql("postgres", "CREATE DATABASE orders");
+        kill_at(Run::restore(&target, &gateway).pod("first"), &target, &["DROP DATABASE"]);
+        let names = left(&target);
+        assert_eq!(names.len(), 1);
+        assert_eq!(target.hash("orders"), source.hash("orders"));
+        let comment = || {
+            target.sql(
+                "postgres",
+                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname ~ '_vertice_'",
+            )
+        };
+        assert!(comment().contains("replaced this empty database"), "{}", comment());
+        if used {
+            target.sql(&names[0], "CREATE TABLE meanwhile AS SELECT 42 AS answer");
+        }
+
+        // The same run, so that its claim is no obstacle.
+        let again = Run::restore(&target, &gateway).pod("first").end();
+        assert_eq!(again.output.contains("somebody wrote into the database"), used, "{}", again.output);
+        assert_eq!(again.failed().0, FailureReason::TargetNotEmpty);
+        if used {
+            assert_eq!((left(&target), comment().as_str()), (names.clone(), ""));
+            assert_eq!(target.sql(&names[0], "SELECT answer FROM meanwhile"), "42");
+        } else {
+            assert_eq!(left(&target), Vec::<String>::new());
+        }
+        assert_eq!(target.hash("orders"), source.hash("orders"));
+    }
+}

@@ -6,6 +6,7 @@ use vertice_catalog::manifest::Database;
 use super::super::error::PostgresError;
 use super::super::quote::{ident, literal};
 use super::super::session::Session;
+use super::mark::Goes;
 use super::{ADMIN, Part, Request, Undo, mark, target};
 
 /// PostgreSQL cuts longer names off (NAMEDATALEN - 1).
@@ -56,7 +57,7 @@ pub(super) async fn create(
         "SELECT pg_advisory_lock_shared({MAKING});\nCREATE DATABASE {} {} CONNECTION LIMIT {CONNECTIONS};\n{}\n",
         ident(&part.scratch),
         options(part.database, session.major()),
-        mark::statement(request, &part.scratch)
+        mark::statement(request, &part.scratch, Goes::Always)
     );
     // Before it is there: a run that is cut off in between must drop it, too.
     made.made().databases.push(part.scratch.clone());
