@@ -26,7 +26,7 @@ pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
 /// Value of [`INSTANTIATE_ANNOTATION`].
 pub const MANUAL: &str = "manual";
-/// On a CronJob: since when its schedule is in force; firings before that are not caught up.
+/// On a CronJob whose schedule was changed or resumed: since when it is in force; firings before that are not caught up.
 pub const IN_FORCE_SINCE_ANNOTATION: &str = "vertice.io/in-force-since";
 
 /// The container that runs the agent in the engine's image.

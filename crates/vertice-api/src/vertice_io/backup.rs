@@ -115,7 +115,7 @@ pub struct VerticeBackupStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the schedule is in force. `BackupHealthy`: the last run succeeded.
+    /// `Ready`: the schedule is in force. `BackupHealthy`: the last run succeeded, and none that was due did not start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -125,6 +125,10 @@ pub struct VerticeBackupStatus {
     /// The most recent run that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<BackupRun>,
+    /// The last instant at which a run was due and did not start, as was told in an event. Whether that still matters says
+    /// `BackupHealthy`, with the reason `RunMissed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_missed: Option<Time>,
     /// The instant at which the CronJob fires next; absent while suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_backup: Option<Time>,
@@ -151,7 +155,7 @@ pub enum BackupPhase {
     Running,
     /// `spec.suspend` is true.
     Suspended,
-    /// The last run failed.
+    /// The last run failed, or did not start when it was due.
     Failing,
 }
 
@@ -229,6 +233,9 @@ pub struct BackupTotals {
     pub succeeded: i64,
     /// Runs that failed.
     pub failed: i64,
+    /// Times that a run was due and did not start within a minute; several while the operator is down count as one.
+    #[serde(default)]
+    pub missed: i64,
     /// Seconds that all ended runs took together.
     pub duration_seconds: f64,
     /// Ended runs by duration: entry i counts those of at most `DURATION_BUCKETS[i]` seconds and more than the entry

@@ -15,7 +15,7 @@ use crate::runs::{self, backed_up, failed};
 use crate::stage::{Operator, Stage, wait};
 
 /// Makes the operator look at everything in the namespace again, and waits until it has.
-async fn wake(stage: &Stage, operator: &Operator) {
+pub(crate) async fn wake(stage: &Stage, operator: &Operator) {
     let before = operator.backup.reconciles(ReconcileResult::Success);
     let now = Timestamp::now().to_string();
     stage.patch::<Service>("db", json!({"metadata": {"annotations": {"touched": now}}})).await;
