@@ -5,12 +5,12 @@ use vertice_catalog::report::FailureReason;
 use crate::agent::Run;
 use crate::gateway::Gateway;
 use crate::postgres::Postgres;
-use crate::proxy::Proxy;
+use crate::proxy::{Cut, Proxy};
 use crate::{shop, wait_for};
 
 /// A restore through a proxy, killed when it comes to the last of the statements.
 fn kill_at(run: Run, postgres: &Postgres, statements: &'static [&'static str]) {
-    let proxy = Proxy::start(postgres.port, statements);
+    let proxy = Proxy::start(postgres.port, statements, Cut::Hold);
     let running = run.with("server/port", proxy.port).start();
     proxy.wait();
     running.kill();
@@ -22,7 +22,7 @@ fn kill_at(run: Run, postgres: &Postgres, statements: &'static [&'static str]) {
 }
 
 /// The databases under names that restores give.
-fn left(postgres: &Postgres) -> Vec<String> {
+pub(crate) fn left(postgres: &Postgres) -> Vec<String> {
     let names = postgres
         .sql("postgres", "SELECT datname FROM pg_database WHERE datname ~ '_vertice_' ORDER BY datname");
     names.lines().map(str::to_owned).collect()

@@ -11,6 +11,7 @@ mod damage;
 mod failures;
 mod gateway;
 mod killed;
+mod lost;
 mod memory;
 mod postgres;
 mod proxy;

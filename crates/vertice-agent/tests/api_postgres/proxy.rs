@@ -1,4 +1,4 @@
-//! Stands between an agent and its server, and holds their conversation up at one statement.
+//! Stands between an agent and its server, and cuts their conversation at one statement.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,6 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::wait_for;
+
+/// What becomes of the last of the statements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It does not reach the server, and the connection breaks.
+    Before,
+    /// It reaches the server, and the connection breaks before the answer.
+    Answer,
+    /// It does not reach the server, and the connection stands still.
+    Hold,
+}
 
 /// Connections end when it is dropped.
 pub(crate) struct Proxy {
@@ -18,17 +29,18 @@ struct Shared {
     server: u16,
     /// Texts of statements that follow each other in one connection.
     statements: &'static [&'static str],
+    cut: Cut,
     /// Only the first time.
     done: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
-    pub(crate) fn start(server: u16, statements: &'static [&'static str]) -> Self {
+    pub(crate) fn start(server: u16, statements: &'static [&'static str], cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (done, open) = (AtomicBool::new(false), Mutex::default());
-        let shared = Arc::new(Shared { server, statements, done, open });
+        let shared = Arc::new(Shared { server, statements, cut, done, open });
         let of_clients = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -55,7 +67,8 @@ impl Drop for Proxy {
 
 impl Shared {
     fn serve(&self, client: TcpStream) {
-        let server = TcpStream::connect(("127.0.0.1", self.server)).unwrap();
+        // A server that is gone is gone for the client, too.
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) else { return };
         let both = [client.try_clone().unwrap(), server.try_clone().unwrap()];
         self.open.lock().unwrap().extend(both);
         let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
@@ -75,8 +88,7 @@ impl Shared {
             if awaited.first().is_some_and(|statement| text.contains(statement)) {
                 awaited = &awaited[1..];
                 if awaited.is_empty() && !self.done.swap(true, Ordering::SeqCst) {
-                    // It stands still.
-                    return;
+                    return self.cut(&client, server, &buffer[..read]);
                 }
             }
             if server.write_all(&buffer[..read]).is_err() {
@@ -84,5 +96,19 @@ impl Shared {
             }
         }
         let _ = server.shutdown(Shutdown::Both);
+    }
+
+    fn cut(&self, client: &TcpStream, mut server: TcpStream, statement: &[u8]) {
+        match self.cut {
+            Cut::Hold => {}
+            Cut::Before => {
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+            }
+            Cut::Answer => {
+                let _ = client.shutdown(Shutdown::Both);
+                server.write_all(statement).unwrap();
+            }
+        }
     }
 }

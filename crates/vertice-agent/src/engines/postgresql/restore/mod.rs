@@ -1,6 +1,7 @@
 //! One restore: into databases of other names, which take their places when all of them are known to be right.
 
 mod mark;
+mod outcome;
 mod scratch;
 mod swap;
 mod target;
@@ -131,8 +132,12 @@ async fn make(
         target::check_still_empty(session, parts).await?;
     }
     let _uncut = request.critical.lock().await;
-    swap::swap(session, request, parts).await?;
-    *made.made() = Made::default();
+    let swapped = swap::swap(session, request, parts).await;
+    if matches!(swapped, Ok(()) | Err(PostgresError::Unknown { .. })) {
+        // What is in its place, or may be, must not be taken back.
+        *made.made() = Made::default();
+    }
+    swapped?;
     swap::drop_old(session, request, parts).await;
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::super::error::PostgresError;
 use super::super::quote::{ident, literal};
 use super::super::session::Session;
 use super::mark::Goes;
+use super::outcome::Before;
 use super::{ADMIN, Part, Request, mark, scratch};
 
 /// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s or
@@ -22,14 +23,17 @@ pub(super) async fn swap(
     parts: &[Part<'_>],
 ) -> Result<(), PostgresError> {
     let doing = "put the restored databases into their places";
+    let before = Before::of(session).await?;
     let mut attempt = 1;
     loop {
-        match session.sql(ADMIN, doing, &script(request, parts)).await {
+        let script = format!("{}\n{}", before.statement(), script(request, parts));
+        match session.sql(ADMIN, doing, &script).await {
             Err(error) if error.is_in_use() && attempt < ATTEMPTS => {
                 tracing::warn!(%error, attempt, "somebody is connected, trying again");
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
+            Err(error) if !error.is_definite() => return before.compare(session, parts, error).await,
             done => return done.map(|_| ()),
         }
     }
