@@ -84,7 +84,7 @@ pub(crate) fn controller(
         Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watcher::Config::default());
 
     let known = backups.store();
-    manager.metrics().register_collector(BackupMetrics::new(known.clone()));
+    manager.leader_collector(BackupMetrics::new(known.clone()));
     let caches = Caches { cronjobs: cronjobs.store(), jobs: jobs.store(), pods: pods.store() };
     let agent_image = settings.agent_image.clone();
     let reconciler = BackupReconciler { caches, cluster, agent_image };

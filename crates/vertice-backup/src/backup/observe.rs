@@ -66,7 +66,8 @@ pub(super) async fn observe(
     Ok(Observed { backup, cronjob, attempts, candidates, cluster, agent_image })
 }
 
-/// Before a run is called missed, the API server is asked: the cache may be behind.
+/// Before the name is called taken or a run missed, the API server is asked: the cache has only what carries our labels, and may be
+/// behind.
 async fn cronjob(
     client: &Client,
     caches: &Caches,
@@ -80,10 +81,8 @@ async fn cronjob(
     let told = backup.status.as_ref().and_then(|status| status.last_missed.as_ref()).map(|missed| missed.0);
     let overdue = |cronjob: &CronJob| Timetable::of(cronjob, Some(cronjob), now)?.overdue(now);
     match known {
-        Some(cronjob) if overdue(&cronjob).is_some_and(|due| told < Some(due)) => {
-            live::cronjob(client, namespace, &name).await
-        }
-        known => Ok(known),
+        Some(cronjob) if overdue(&cronjob).is_none_or(|due| told >= Some(due)) => Ok(Some(cronjob)),
+        _ => live::cronjob(client, namespace, &name).await,
     }
 }
 
