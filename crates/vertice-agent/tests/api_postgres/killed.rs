@@ -59,6 +59,25 @@ fn a_database_that_was_made_and_not_marked_yet_is_dropped_by_the_next() {
 }
 
 #[test]
+fn a_database_that_another_run_is_just_making_is_left_alone() {
+    let (postgres, gateway) = (Postgres::start(), Gateway::start());
+    shop::fill(&postgres, 100);
+    Run::backup(&postgres, &gateway).with("databases", vec!["orders"]).end().backed_up();
+    let restore = || Run::restore(&postgres, &gateway).with("overwrite", true);
+    let proxy = Proxy::start(postgres.port, &["CREATE DATABASE", "COMMENT ON DATABASE"], Cut::Hold);
+    let first = restore().pod("first").with("server/port", proxy.port).start();
+    proxy.wait();
+    let of_first = left(&postgres);
+    assert_eq!(of_first.len(), 1);
+    restore().pod("second").end().restored();
+    assert_eq!(left(&postgres), of_first);
+    drop(proxy);
+    // Its connection broke, and it cleans up after itself.
+    first.end().failed();
+    assert_eq!(left(&postgres), Vec::<String>::new());
+}
+
+#[test]
 fn an_empty_database_that_was_replaced_and_not_dropped_yet_goes_unless_it_is_used() {
     for used in [false, true] {
         let (source, target, gateway) = (Postgres::start(), Postgres::start(), Gateway::start());
