@@ -177,7 +177,8 @@ impl Manager {
     /// refuses them while this process does not lead.
     pub fn context(&self, name: &str) -> Result<Context, ManagerError> {
         let metrics = self.metrics.controller(name);
-        let mut options = self.client_options().metrics(metrics.clone());
+        let mut options =
+            self.client_options().metrics(metrics.clone()).watches(self.readiness.clone(), name);
         if self.options.leader_election.is_some() {
             options = options.fence(Arc::new(self.leadership.clone()));
         }
