@@ -175,8 +175,8 @@ impl Metrics {
         register(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Registers a collector, which is asked at every scrape. A kind's figures come best from here, read from its cache:
-    /// there is nothing to keep in step, and what is deleted disappears by itself.
+    /// Registers a collector, which is asked at every scrape. A kind's figures come best from one, read from its cache: there is
+    /// nothing to keep in step, and what is deleted disappears by itself. See [`crate::Manager::leader_collector`] for these.
     pub fn register_collector(&self, collector: impl Collector) {
         self.register(|registry| registry.register_collector(Box::new(collector)));
     }
