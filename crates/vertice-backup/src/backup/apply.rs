@@ -60,6 +60,7 @@ async fn cronjob(
         (Err(ApplyError::Foreign { .. }), Some(live)) if observed.owns_cronjob() => {
             let mut marked = live.clone();
             marked.annotations.get_or_insert_default().insert(HASH_ANNOTATION.to_owned(), String::new());
+            marked.managed_fields.get_or_insert_default();
             context.applier.apply(&api, backup, wanted, Some(&marked)).await
         }
         (applied, _) => applied,
