@@ -16,8 +16,8 @@ use crate::backup::validate::ValidatedBackup;
 use crate::build::{Workload, pod_template};
 use crate::names;
 
-/// Ended Jobs of each kind that are kept to be looked at; the history in the status does not need them.
-const KEPT_JOBS: i32 = 3;
+/// Ended Jobs of each kind that are kept: what ends while the operator is down is counted as long as its Job is there.
+const KEPT_JOBS: i32 = 10;
 /// How often a run whose pod was killed from outside (memory, node) may start again.
 const RETRIES: i32 = 2;
 
@@ -52,6 +52,8 @@ pub(in crate::backup) fn cronjob(
             namespace: backup.metadata.namespace.clone(),
             labels: Some(names::labels("schedule", names::BACKUP_LABEL, name, uid)),
             annotations,
+            // Without `blockOwnerDeletion`: a deletion of the owner need not wait for it, and with it the operator would need rights on the
+            // owner's finalizers wherever the admission plug-in OwnerReferencesPermissionEnforcement is on.
             owner_references: Some(backup.controller_owner_ref(&()).into_iter().collect()),
             ..ObjectMeta::default()
         },
