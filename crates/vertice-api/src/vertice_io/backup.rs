@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{CompressionType, Storage, Target};
+use super::common::{CompressionType, Storage, Target, at_least_a_second};
 
 /// Backs up a database on a schedule.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -55,18 +55,12 @@ pub struct VerticeBackupSpec {
     /// (it catches up unless more than 100 runs were missed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
-            .message("startingDeadline must be a duration of at least 1s, such as 90s, 15m or 1h30m")
-    )]
+    #[x_kube(validation = at_least_a_second("startingDeadline"))]
     pub starting_deadline: Option<String>,
     /// How long one run may take, such as `2h`; then it is ended and counts as failed. `24h` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
-            .message("timeout must be a duration of at least 1s, such as 90s, 15m or 1h30m")
-    )]
+    #[x_kube(validation = at_least_a_second("timeout"))]
     pub timeout: Option<String>,
     /// Where backups go.
     pub storage: Storage,
@@ -136,7 +130,8 @@ pub struct VerticeBackupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub history: Vec<BackupRun>,
-    /// Monotonic totals over all runs that ever ended.
+    /// Monotonic totals over all runs that ever ended. Runs that end while the operator is down are counted as long as their Jobs are
+    /// there: the CronJob keeps the last ten that succeeded and the last ten that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<BackupTotals>,
     /// Where the backups are, as a URL that `vertice backup ls` takes.
