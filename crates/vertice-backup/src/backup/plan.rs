@@ -226,19 +226,21 @@ fn events(before: &VerticeBackupStatus, draft: &Draft) -> Vec<PlannedEvent> {
     }
     if let Some(run) = &draft.ledger.newly_started {
         let kind = if run.manual { "manual" } else { "scheduled" };
-        events.push(PlannedEvent::normal("BackupStarted", "Backup", format!("{kind} run, Job {}", run.job)));
+        let note = format!("{kind} run, Job {}", run.job);
+        events.push(PlannedEvent::normal("BackupStarted", "Backup", note).of(&run.job, &run.job_uid));
     }
     if draft.ledger.newly_missed {
         events.push(PlannedEvent::warning(RUN_MISSED, "Schedule", draft.healthy.message.clone()));
     }
     for run in &draft.ledger.newly_ended {
-        events.push(if run.status == RunStatus::Success {
+        let event = if run.status == RunStatus::Success {
             PlannedEvent::normal("BackupSucceeded", "Backup", format!("{} (Job {})", summary(run), run.job))
         } else {
             let reason = run.reason.as_deref().unwrap_or_default();
             let message = run.message.as_deref().unwrap_or_default();
             PlannedEvent::warning("BackupFailed", "Backup", format!("{reason}: {message} (Job {})", run.job))
-        });
+        };
+        events.push(event.of(&run.job, &run.job_uid));
     }
     events
 }

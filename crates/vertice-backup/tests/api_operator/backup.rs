@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackup};
 use vertice_backup::names::{BACKUP_LABEL, OWNER_UID_LABEL};
@@ -254,6 +255,11 @@ async fn runs_are_followed_and_counted_once_over_restarts() {
     );
 
     stage.event("shop", "BackupFailed").await;
+    let told = stage.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+    let told = told.into_iter().find(|event| event.reason.as_deref() == Some("BackupFailed")).unwrap();
+    let job = told.related.unwrap();
+    assert_eq!((job.kind.as_deref(), job.name.as_deref()), (Some("Job"), Some("shop-2")));
+    assert_eq!(job.uid, stage.get::<Job>("shop-2").await.uid());
     wake(&stage, &operator).await;
     operator.kill().await;
     runs::delete(&stage, "shop-2").await;
