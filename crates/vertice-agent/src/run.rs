@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use vertice_catalog::report::{EXIT_FAILED, EXIT_INTERRUPTED, FailureReason, Report};
 use vertice_catalog::task::{
-    RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV, Task, WORK_DIR,
+    NAMESPACE_ENV, RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV,
+    Task, WORK_DIR,
 };
 
 use crate::engines::postgresql::ENGINE;
@@ -31,7 +32,7 @@ pub struct Places {
     #[arg(long, env = RUN_NAME_ENV)]
     pub run_name: Option<String>,
     /// Namespace of the run: only with it is the name of a run one of a kind.
-    #[arg(long, env = "VERTICE_NAMESPACE")]
+    #[arg(long, env = NAMESPACE_ENV)]
     pub namespace: Option<String>,
     /// Folder with the files username and password.
     #[arg(long, env = "VERTICE_TARGET_SECRET_DIR", default_value = TARGET_SECRET_DIR)]
