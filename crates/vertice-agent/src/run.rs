@@ -83,13 +83,18 @@ impl Environment {
     /// The database's Secret.
     pub fn target_secret<'a>(&'a self, server: &'a Server) -> SecretDir<'a> {
         let (name, path) = (server.secret.as_str(), self.target_secret_dir.as_path());
-        SecretDir { name, path, purpose: "the database's credentials" }
+        SecretDir { name, path, purpose: "the database's credentials", keys: &["username", "password"] }
     }
 
     /// The store's keys.
     pub fn storage_credentials(&self, storage: &StorageLocation) -> Result<Credentials, SecretError> {
         let (name, path) = (storage.secret.as_str(), self.storage_secret_dir.as_path());
-        Credentials::from_secret(&SecretDir { name, path, purpose: "the object store's keys" })
+        Credentials::from_secret(&SecretDir {
+            name,
+            path,
+            purpose: "the object store's keys",
+            keys: &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        })
     }
 
     /// Whether we know the engine.
