@@ -59,6 +59,17 @@ impl Daemon {
         Ok(Self { name, child, log, stop })
     }
 
+    /// Its process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, with its last words; `None` while it runs.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("{} ended ({status}):\n{}", self.name, tail(&self.log)))
+    }
+
     /// Waits until `look` finds that it serves; ends early when it has ended.
     pub async fn ready<F: Future<Output = Result<()>>>(&mut self, mut look: impl FnMut() -> F) -> Result<()> {
         let Self { name, child, log, .. } = self;

@@ -30,12 +30,18 @@ pub struct Series {
     pub runs: Vec<Figures>,
 }
 
+/// Figures of one program, to be compared.
+pub trait Comparable {
+    /// Each figure with its name in the report.
+    fn by_name(&self) -> Vec<(String, f64)>;
+}
+
 /// The machine-readable result.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Report<F = Figures> {
     bench: String,
-    ours: Figures,
-    peers: BTreeMap<&'static str, Figures>,
+    ours: F,
+    peers: BTreeMap<&'static str, F>,
     /// `<peer>.<figure>`: ours divided by the peer's; absent where the peer's is 0.
     ratio: BTreeMap<String, f64>,
 }
@@ -50,16 +56,19 @@ impl Figures {
             stored_bytes: median(runs.iter().map(|run| run.stored_bytes), u64::midpoint)?,
         })
     }
+}
 
+impl Comparable for Figures {
     #[expect(clippy::cast_precision_loss, reason = "three digits of the ratio are kept")]
-    fn by_name(&self) -> [(&'static str, f64); 4] {
+    fn by_name(&self) -> Vec<(String, f64)> {
         let Self { seconds, cpu_seconds, peak_memory_bytes, stored_bytes } = *self;
-        [
+        let figures = [
             ("seconds", seconds),
             ("cpu_seconds", cpu_seconds),
             ("peak_memory_bytes", peak_memory_bytes as f64),
             ("stored_bytes", stored_bytes as f64),
-        ]
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }
 
@@ -71,15 +80,22 @@ impl Report {
                 .map(|figures| (one.name, figures))
                 .with_context(|| format!("{} was not run", one.name))
         });
-        let mut medians = medians.collect::<Result<Vec<_>>>()?.into_iter();
-        let (_, ours) = medians.next().context("nothing was run")?;
-        let peers: BTreeMap<_, _> = medians.collect();
+        Self::of(bench, medians.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+impl<F: Comparable> Report<F> {
+    /// The first of `programs` is ours, the others are its peers.
+    pub fn of(bench: &str, programs: Vec<(&'static str, F)>) -> Result<Self> {
+        let mut programs = programs.into_iter();
+        let (_, ours) = programs.next().context("nothing was run")?;
+        let peers: BTreeMap<_, _> = programs.collect();
         let ratio = peers.iter().flat_map(|(peer, figures)| ratios(&ours, peer, figures)).collect();
         Ok(Self { bench: bench.to_owned(), ours, peers, ratio })
     }
 }
 
-fn ratios(ours: &Figures, peer: &str, theirs: &Figures) -> Vec<(String, f64)> {
+fn ratios<F: Comparable>(ours: &F, peer: &str, theirs: &F) -> Vec<(String, f64)> {
     let pairs = ours.by_name().into_iter().zip(theirs.by_name());
     pairs
         .filter_map(|((name, ours), (_, theirs))| Some((format!("{peer}.{name}"), ratio(ours, theirs)?)))
@@ -91,12 +107,12 @@ fn ratio(ours: f64, theirs: f64) -> Option<f64> {
     (theirs > 0.0).then(|| thousandths(ours / theirs))
 }
 
-fn thousandths(value: f64) -> f64 {
+pub fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
 /// The middle one; of an even number what lies halfway `between` the two in the middle.
-fn median<T: Copy + PartialOrd>(values: impl Iterator<Item = T>, between: fn(T, T) -> T) -> Option<T> {
+pub fn median<T: Copy + PartialOrd>(values: impl Iterator<Item = T>, between: fn(T, T) -> T) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     let upper = *values.get(values.len() / 2)?;

@@ -28,10 +28,12 @@ pub enum Part {
     MetricsServer,
     /// helm.
     Helm,
+    /// What the backup operator is compared with at rest.
+    IdleOperator,
 }
 
 impl Part {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kubernetes,
         Self::Runc,
         Self::Cni,
@@ -42,6 +44,7 @@ impl Part {
         Self::CoreDns,
         Self::MetricsServer,
         Self::Helm,
+        Self::IdleOperator,
     ];
 
     /// What a cluster of real nodes takes.
@@ -60,6 +63,7 @@ impl Part {
             Self::CoreDns => &COREDNS,
             Self::MetricsServer => &METRICS_SERVER,
             Self::Helm => &HELM,
+            Self::IdleOperator => &IDLE_OPERATOR,
         }
     }
 }
@@ -236,5 +240,12 @@ static HELM: Recipe = Recipe {
     programs: &["helm"],
     pin: Some("helm.sh/helm/v4"),
     variables: &[("helm.sh/helm/v4/internal/version.version", "{version}")],
+    ..PLAIN
+};
+
+static IDLE_OPERATOR: Recipe = Recipe {
+    module: "idle-operator",
+    what: "the operator on controller-runtime that ours is compared with; about 1 min the first time",
+    programs: &["idle-operator"],
     ..PLAIN
 };
