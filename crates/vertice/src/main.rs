@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use crate::cli::Command;
 
+/// An operator's lists come and go, and its caches stay: this allocator returns what the lists took.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let ended = match cli::parse() {
