@@ -32,7 +32,7 @@ use self::world::World;
 use super::figures::median;
 use crate::shell::progress;
 
-/// How many VerticeBackups there are.
+/// How many `VerticeBackups` there are.
 const SIZES: [u32; 3] = [0, 1_000, 10_000];
 /// How often memory is looked at while the operators are watched.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -64,11 +64,13 @@ pub fn prepare() -> Result<Programs> {
     Ok(Programs { vertice: paths.target().join(release).join("vertice"), peer, paths })
 }
 
-/// An operator that is watched, and what its API server had counted before.
+/// An operator that was watched at rest.
 struct Watched<'a> {
     world: &'a World,
     operator: Operator,
     before: Reading,
+    after: Reading,
+    /// What resided, look by look.
     memory: Vec<u64>,
 }
 
@@ -95,7 +97,7 @@ pub async fn run(programs: &Programs, repeats: u32, window: Duration) -> Result<
     let watched = watch(operators, window).await?;
     let mut costs =
         Costs { peer: operator::version(&programs.peer).await?, window, programs: BTreeMap::new() };
-    for mut one in watched {
+    for one in watched {
         let key = (one.operator.program(), one.world.size());
         let seconds = starts.get(&key).context("an operator was not started")?;
         let cost = one.cost(seconds, window).await?;
@@ -104,18 +106,20 @@ pub async fn run(programs: &Programs, repeats: u32, window: Duration) -> Result<
     Ok(costs)
 }
 
-/// Makes the objects, and lets our operator do what it wants with them.
+/// Makes the objects while our operator runs, and waits until it has done what it wants with them.
 async fn bring_to_rest(programs: &Programs, world: &mut World, reporter: &Reporter) -> Result<()> {
     let size = world.size();
-    reporter.say(format!("making {size} VerticeBackups, and bringing them to rest"));
-    objects::create(world.client(), size).await?;
+    if size > 0 {
+        reporter.say(format!("making {size} VerticeBackups, and bringing them to rest"));
+    }
     let mut operator = Operator::start(Program::Vertice, &programs.vertice, world)?;
+    objects::create(world.client(), size).await?;
     let rested = objects::at_rest(world.client(), size).await;
     if let Some(end) = operator.ended() {
         bail!("{end}");
     }
     rested?;
-    // What it has started it also ends, such as events.
+    // What it has begun it also ends, such as events.
     operator.synced().await?;
     drop(operator);
     world.rest().await
@@ -160,18 +164,26 @@ async fn start_in_turns<'a>(
 
 /// Leaves the operators alone for `window`, and looks at what they hold meanwhile.
 async fn watch(operators: Vec<(&World, Operator)>, window: Duration) -> Result<Vec<Watched<'_>>> {
-    let mut watched = Vec::new();
+    let mut begun = Vec::new();
     for (world, operator) in operators {
         let before = Reading::take(world, &operator).await?;
-        watched.push(Watched { world, operator, before, memory: Vec::new() });
+        begun.push((world, operator, before, Vec::new()));
     }
     let end = tokio::time::Instant::now() + window;
     let mut samples = interval(SAMPLE);
     samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while samples.tick().await < end {
-        for one in &mut watched {
-            one.memory.push(usage::resident(one.operator.pid())?);
+        for (_, operator, _, memory) in &mut begun {
+            if let Some(end) = operator.ended() {
+                bail!("{end}");
+            }
+            memory.push(usage::resident(operator.pid())?);
         }
+    }
+    let mut watched = Vec::new();
+    for (world, operator, before, memory) in begun {
+        let after = Reading::take(world, &operator).await?;
+        watched.push(Watched { world, operator, before, after, memory });
     }
     Ok(watched)
 }
@@ -185,13 +197,10 @@ impl Reading {
 
 impl Watched<'_> {
     /// What it cost; an operator that did not do its work, or that found something to do, is an error.
-    async fn cost(&mut self, starts: &[f64], window: Duration) -> Result<Cost> {
+    async fn cost(&self, starts: &[f64], window: Duration) -> Result<Cost> {
         let (program, size) = (self.operator.program(), self.world.size());
-        if let Some(end) = self.operator.ended() {
-            bail!("{end}");
-        }
-        let after = Reading::take(self.world, &self.operator).await?;
-        let since = after.requests.since(&self.before.requests);
+        let Self { before, after, .. } = self;
+        let since = after.requests.since(&before.requests);
         // Only now: to print the metrics of ten thousand objects takes memory.
         let reconciled = self.operator.reconciled().await?;
         let told = || format!("{} with {size} objects", program.name());
@@ -215,7 +224,7 @@ impl Watched<'_> {
         Ok(Cost {
             rss_bytes: median(self.memory.iter().copied(), u64::midpoint)
                 .context("memory was not looked at")?,
-            cpu_seconds_per_minute: (after.cpu - self.before.cpu).as_secs_f64() / minutes,
+            cpu_seconds_per_minute: after.cpu.saturating_sub(before.cpu).as_secs_f64() / minutes,
             requests_per_minute: a_minute(since.all()),
             writes_per_minute: a_minute(since.writes + since.events),
             startup_seconds: median(starts.iter().copied(), f64::midpoint).context("it was not started")?,

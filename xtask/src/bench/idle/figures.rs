@@ -124,7 +124,7 @@ mod tests {
         let of = |scale: f64| BTreeMap::from([(0, cost(scale)), (10_000, cost(scale * 2.0))]);
         Costs {
             peer: "controller-runtime v0.0.1".into(),
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             programs: [(Program::Vertice, of(1.0)), (Program::ControllerRuntime, of(3.0))].into(),
         }
     }

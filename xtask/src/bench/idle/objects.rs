@@ -1,4 +1,4 @@
-//! VerticeBackups that are made and brought to rest.
+//! `VerticeBackups` that are made and brought to rest.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use vertice_testbed::wait;
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 32;
-/// How many VerticeBackups a namespace has.
+/// How many `VerticeBackups` a namespace has.
 const IN_A_NAMESPACE: u32 = 100;
 /// How many are looked at with one request.
 const PAGE: u32 = 500;
 /// How long all may take to come to rest.
 const AT_REST: Duration = Duration::from_mins(5);
 
-/// Makes `size` VerticeBackups, a hundred in a namespace.
+/// Makes `size` `VerticeBackups`, a hundred in a namespace.
 pub async fn create(client: &Client, size: u32) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for number in 0..size.div_ceil(IN_A_NAMESPACE) {

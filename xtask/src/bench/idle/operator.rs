@@ -49,7 +49,7 @@ impl Program {
         }
     }
 
-    /// Both with the same image of the agent, so that they want the same CronJobs.
+    /// Both with the same image of the agent, so that they want the same `CronJobs`.
     fn arguments(self, probes: u16, metrics: u16) -> Vec<String> {
         let image = "--agent-image=registry.example/vertice-agent:bench".to_owned();
         let own: [String; 3] = match self {
@@ -67,7 +67,7 @@ impl Program {
     }
 }
 
-/// How many reconciles of VerticeBackups ended how.
+/// How many reconciles of `VerticeBackups` ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     pub succeeded: u64,
@@ -129,6 +129,7 @@ impl Operator {
     /// That it has gone through all objects shows in what it uses: to ask it would mean to let it print ten thousand objects'
     /// metrics while it works. Whether it really had is asked at the end, see [`Self::reconciled`].
     pub async fn synced(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
         let mut looks = interval(LOOK);
         let mut activity = Activity::default();
         let mut ready = None;
@@ -138,12 +139,7 @@ impl Operator {
                 bail!("{end}");
             }
             let since = self.started.elapsed();
-            ensure!(
-                since < LIMIT,
-                "it was still at work after {} s:\n{}",
-                since.as_secs(),
-                self.last_words()
-            );
+            ensure!(begun.elapsed() < LIMIT, "it is still at work:\n{}", self.last_words());
             activity.look(since, usage::cpu(self.pid())?);
             if ready.is_none() && self.is_ready().await {
                 ready = Some(self.started.elapsed());
@@ -161,7 +157,7 @@ impl Operator {
         matches!(get(self.probes, "/readyz").await, Ok(answer) if answer.starts_with("HTTP/1.1 200"))
     }
 
-    /// What its metrics say of its reconciles of VerticeBackups.
+    /// What its metrics say of its reconciles of `VerticeBackups`.
     pub async fn reconciled(&self) -> Result<Reconciled> {
         let metrics = get(self.metrics, "/metrics").await.context("its metrics cannot be read")?;
         Ok(Reconciled::parse(&metrics))

@@ -30,7 +30,7 @@ const SERVED: Duration = Duration::from_mins(1);
 /// How long the accounts' tokens are good for.
 const TOKEN_SECONDS: i64 = 48 * 3600;
 
-/// One API server with a number of VerticeBackups.
+/// One API server with a number of `VerticeBackups`.
 pub struct World {
     size: u32,
     plane: ControlPlane,
