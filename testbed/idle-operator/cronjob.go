@@ -151,8 +151,8 @@ func wantedCronJob(backup *VerticeBackup, cluster, zone, agentImage string) (*ba
 			Suspend:                    ptr.To(backup.Spec.Suspend),
 			StartingDeadlineSeconds:    deadline,
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
-			SuccessfulJobsHistoryLimit: ptr.To[int32](3),
-			FailedJobsHistoryLimit:     ptr.To[int32](3),
+			SuccessfulJobsHistoryLimit: ptr.To[int32](10),
+			FailedJobsHistoryLimit:     ptr.To[int32](10),
 			JobTemplate: batchv1.JobTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: batchv1.JobSpec{
@@ -221,9 +221,8 @@ func agent(image, task string) corev1.Container {
 		Name: "agent", Image: image, Command: []string{agentDir + "/vertice-agent", "run"},
 		Env: []corev1.EnvVar{
 			{Name: "VERTICE_TASK", Value: task},
-			{Name: "VERTICE_RUN", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
-				APIVersion: "v1", FieldPath: "metadata.labels['batch.kubernetes.io/job-name']",
-			}}},
+			ofPod("VERTICE_RUN", "metadata.labels['batch.kubernetes.io/job-name']"),
+			ofPod("VERTICE_NAMESPACE", "metadata.namespace"),
 		},
 		Resources:                requests("100m", "128Mi"),
 		SecurityContext:          containerSecurity(),
@@ -236,6 +235,12 @@ func agent(image, task string) corev1.Container {
 			{Name: "storage-credentials", MountPath: "/var/run/vertice/storage", ReadOnly: true},
 		},
 	}
+}
+
+func ofPod(name, field string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: field},
+	}}
 }
 
 func requests(cpu, memory string) corev1.ResourceRequirements {
