@@ -16,7 +16,7 @@ pub enum Fault {
     Answer(u16),
     /// The request takes effect and its answer is lost.
     LoseAnswer,
-    /// An event of a watch is never seen; a later version of the object is.
+    /// An event of a watch is not seen when there is a later version of the object by the time that all else is done.
     Skip,
     /// An event of a watch is seen twice.
     Repeat,
@@ -24,7 +24,8 @@ pub enum Fault {
     Break,
     /// The watch ends before this event with 410: everything is listed anew.
     Expire,
-    /// The event, and all that follow it in its watch, are seen only when nothing else happens any more: a cache that lags.
+    /// The event, and all that follow it in its watch, are seen only when nothing else happens any more, or seconds later: a cache that
+    /// lags.
     Lag,
 }
 

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use vertice_backup::Settings;
 use vertice_controller::client::{After, Before, Call, Interceptor, OnEvent, WatchEvent};
+use vertice_controller::Clock as _;
 use vertice_controller::manager::Options;
 use vertice_controller::metrics::{ControllerMetrics, ReconcileResult};
 
@@ -19,6 +20,7 @@ use crate::fault::Fault;
 use crate::error::{IoSnafu, OperatorSnafu, Result};
 use crate::hub::{Hub, Order, Victim};
 use crate::point;
+use crate::world::World;
 
 static LIVES: AtomicU64 = AtomicU64::new(1);
 
@@ -31,13 +33,19 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Starts one that works in one namespace, under the trial's eyes.
-    pub(crate) fn start(config: kube::Config, namespace: &str, hub: &Arc<Hub>) -> Result<Self> {
+    pub(crate) fn start(
+        config: kube::Config,
+        namespace: &str,
+        hub: &Arc<Hub>,
+        world: &Arc<World>,
+    ) -> Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().thread_name("operator").build();
         let runtime = runtime.map_err(|source| IoSnafu { action: "start the operator's", path: "runtime" }.into_error(source))?;
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let hooks = Arc::new(Hooks {
             hub: Arc::clone(hub),
+            world: Arc::clone(world),
             life,
             dead: AtomicBool::new(false),
             sent: Mutex::default(),
@@ -100,6 +108,7 @@ impl Drop for Operator {
 #[derive(Debug)]
 struct Hooks {
     hub: Arc<Hub>,
+    world: Arc<World>,
     life: u64,
     /// Set at the instant of the kill: what another task of the same process was about to do is not done any more.
     dead: AtomicBool,
@@ -123,6 +132,15 @@ impl Hooks {
         }
     }
 
+    /// Returns when nothing else happens any more, or when that takes too long.
+    async fn rest(&self) {
+        let began = self.hub.clock.elapsed();
+        while !self.hub.is_still(LAG) && self.hub.clock.elapsed().saturating_sub(began) < LONGEST_LAG {
+            tokio::time::sleep(LAG / 8).await;
+        }
+        self.hub.stir();
+    }
+
     fn first_cut(&self, name: &str, version: &str) -> bool {
         lock(&self.cut).insert((name.to_owned(), version.to_owned()))
     }
@@ -134,6 +152,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A cache lags until nothing else has happened for so long.
 const LAG: Duration = Duration::from_millis(120);
+/// By the injected clock.
+const LONGEST_LAG: Duration = Duration::from_secs(8);
 
 impl Interceptor for Hooks {
     fn before<'a>(&'a self, call: &'a Call, occurrence: u64) -> BoxFuture<'a, Before> {
@@ -178,15 +198,16 @@ impl Interceptor for Hooks {
             let version = event.resource_version.as_deref().unwrap_or_default();
             let Some(name) = point::of_event(call, event) else { return OnEvent::Deliver };
             match self.hub.told(&name, version) {
-                Some(Fault::Skip) => OnEvent::Drop,
+                Some(Fault::Skip) => {
+                    self.rest().await;
+                    let later = self.world.has_later(&call.resource, event.name.as_deref(), version);
+                    if later { OnEvent::Drop } else { OnEvent::Deliver }
+                }
                 Some(Fault::Repeat) => OnEvent::Repeat,
                 Some(Fault::Break) if self.first_cut(&name, version) => OnEvent::Break,
                 Some(Fault::Expire) if self.first_cut(&name, version) => OnEvent::Expire,
                 Some(Fault::Lag) => {
-                    while !self.hub.is_still(LAG) {
-                        tokio::time::sleep(LAG / 8).await;
-                    }
-                    self.hub.stir();
+                    self.rest().await;
                     OnEvent::Deliver
                 }
                 _ => OnEvent::Deliver,

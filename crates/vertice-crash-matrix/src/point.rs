@@ -78,18 +78,11 @@ pub(crate) fn without_minutes(name: &str) -> String {
     parts.join("-")
 }
 
-/// The name of a request to the object store, when it may change something. `path` is `/bucket/key`, `prefix` what is common to
-/// all keys of the trial.
-pub fn of_store(method: &http::Method, path: &str, query: &str, prefix: &str) -> Option<String> {
+/// The name of a request to the object store, when it may change something. `path` is `/bucket/key`.
+pub fn of_store(method: &http::Method, path: &str, query: &str) -> Option<String> {
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
-    let key = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
-    // The folder of a backup has an id that differs from run to run.
-    let key = match layout::backup_of(key) {
-        Some(_) => key.split_once('/').map_or(key, |(_, name)| name),
-        None => key,
-    };
+    let key = within_prefix(path);
     let name = match *method {
         http::Method::PUT if has("partNumber") => {
             format!("put {key} part {}", value("partNumber").unwrap_or_default())
@@ -105,13 +98,22 @@ pub fn of_store(method: &http::Method, path: &str, query: &str, prefix: &str) ->
     Some(format!("s3 {name}"))
 }
 
+/// What of a path does not differ from run to run: below the folder of a backup, or below the prefix, all of whose own objects lie flat.
+fn within_prefix(path: &str) -> &str {
+    let below_id = path.match_indices('/').find_map(|(slash, _)| {
+        let rest = &path[slash + 1..];
+        layout::backup_of(rest).and_then(|_| rest.split_once('/')).map(|(_, name)| name)
+    });
+    below_id.or_else(|| path.rsplit_once('/').map(|(_, name)| name)).unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_of_the_store_hold_nothing_that_differs_from_run_to_run() {
-        let name = |method: http::Method, path: &str, query: &str| of_store(&method, path, query, "ns/shop");
+        let name = |method: http::Method, path: &str, query: &str| of_store(&method, path, query);
         let id = "20261121T020000Z-3f9a1c";
         let manifest = format!("/backups/ns/shop/{id}/manifest.json");
         let dump = format!("/backups/ns/shop/{id}/databases/0.dump");

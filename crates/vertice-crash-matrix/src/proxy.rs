@@ -37,18 +37,17 @@ struct Shared {
     hub: Arc<Hub>,
     client: Client<HttpConnector, Full<Bytes>>,
     gateway: u16,
-    prefix: Arc<str>,
 }
 
 impl Proxy {
-    /// Starts one before the gateway's port. `prefix` is what is common to all keys of the trial.
-    pub(crate) async fn start(hub: &Arc<Hub>, gateway: u16, prefix: &str) -> Result<Self> {
+    /// Starts one before the gateway's port.
+    pub(crate) async fn start(hub: &Arc<Hub>, gateway: u16) -> Result<Self> {
         let action = "listen on";
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.context(IoSnafu { action, path: "127.0.0.1" })?;
         let port = listener.local_addr().context(IoSnafu { action, path: "127.0.0.1" })?.port();
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let shared = Shared { hub: Arc::clone(hub), client, gateway, prefix: prefix.into() };
+        let shared = Shared { hub: Arc::clone(hub), client, gateway };
         let app = Router::new().fallback(pass).with_state(shared);
         let serving = tokio::spawn(async move {
             // Ends with the trial; a listener of the loopback has nothing to report.
@@ -68,7 +67,7 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST).await else { return plain(StatusCode::PAYLOAD_TOO_LARGE) };
     let query = parts.uri.query().unwrap_or_default();
-    let name = point::of_store(&parts.method, parts.uri.path(), query, &shared.prefix);
+    let name = point::of_store(&parts.method, parts.uri.path(), query);
     let Some(name) = name else { return forward(&shared, parts, body).await };
     let (number, order) = shared.hub.leaves(AGENT, name, None);
     match order {

@@ -34,7 +34,7 @@ const QUIET: Duration = Duration::from_millis(80);
 /// When nothing happens for so long and a story still waits, time passes by the injected clock.
 const IDLE: Duration = Duration::from_millis(400);
 /// Waits of at most so much pass while a story waits; longer ones are the stories' own.
-const NEAR: Duration = Duration::from_secs(120);
+const NEAR: Duration = Duration::from_secs(360);
 
 /// One trial under way.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl<'a> Trial<'a> {
         let user = format!("operator-of-{namespace}");
         let hub = Hub::new(ManualClock::new(ground.epoch), strike);
         furnish(ground, &namespace).await?;
-        let proxy = Proxy::start(&hub, ground.gateway.port, &format!("{namespace}/")).await?;
+        let proxy = Proxy::start(&hub, ground.gateway.port).await?;
         let world = Arc::new(World::watch(&ground.client, &namespace, &hub));
         let cluster = Cluster {
             client: ground.client.clone(),
@@ -108,7 +108,7 @@ impl<'a> Trial<'a> {
             panics: Mutex::default(),
         });
         let tasks = tasks(&cluster, &kubelet, &parts);
-        let started = Operator::start(parts.config.clone(), &namespace, &hub)?;
+        let started = Operator::start(parts.config.clone(), &namespace, &hub, &world)?;
         *parts.operator.lock().await = Some(started);
         Ok(Self {
             namespace,
@@ -332,7 +332,7 @@ async fn restart(cluster: &Cluster, parts: &Parts) -> Result<()> {
         *lock(&parts.panics) += killed.panics();
         killed.kill().await;
     }
-    *operator = Some(Operator::start(parts.config.clone(), &cluster.namespace, &cluster.hub)?);
+    *operator = Some(Operator::start(parts.config.clone(), &cluster.namespace, &cluster.hub, &cluster.world)?);
     Ok(())
 }
 

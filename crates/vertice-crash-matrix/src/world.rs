@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -70,6 +71,24 @@ impl World {
     /// Every object that ever was, by its UID: kind and name.
     pub(crate) fn uids(&self) -> HashMap<String, String> {
         self.changes.uids.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether there is a later version of an object than this one, or none at all any more. Of kinds that are not followed nothing is
+    /// known.
+    pub(crate) fn has_later(&self, resource: &str, name: Option<&str>, version: &str) -> bool {
+        let name = name.unwrap_or_default();
+        let later = |found: Option<&ObjectMeta>| {
+            let number = |version: &str| version.parse::<u64>().unwrap_or_default();
+            found.is_none_or(|found| number(found.resource_version.as_deref().unwrap_or_default()) > number(version))
+        };
+        match resource {
+            "verticebackups" => later(self.get(&self.backups, name).as_deref().map(Resource::meta)),
+            "verticerestores" => later(self.get(&self.restores, name).as_deref().map(Resource::meta)),
+            "cronjobs" => later(self.get(&self.cronjobs, name).as_deref().map(Resource::meta)),
+            "jobs" => later(self.get(&self.jobs, name).as_deref().map(Resource::meta)),
+            "pods" => later(self.get(&self.pods, name).as_deref().map(Resource::meta)),
+            _ => false,
+        }
     }
 
     pub(crate) fn get<K>(&self, store: &Store<K>, name: &str) -> Option<Arc<K>>
