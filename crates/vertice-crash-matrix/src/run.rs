@@ -153,7 +153,7 @@ pub async fn run(
 const READS: u32 = 2;
 
 /// Everything that a story can be struck with.
-fn strikes(outcome: &Outcome) -> Vec<Strike> {
+pub(crate) fn strikes(outcome: &Outcome) -> Vec<Strike> {
     let mut strikes = Vec::new();
     for seen in &outcome.seen {
         let faults: &[Fault] = match &seen.call {
