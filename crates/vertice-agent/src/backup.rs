@@ -10,6 +10,7 @@ use vertice_catalog::task::BackupTask;
 
 use crate::engines::postgresql::{self, Session};
 use crate::failure::Failure;
+use crate::mutant::{self, Mutant};
 use crate::pipeline::Destination;
 use crate::run::Environment;
 use crate::storage::{
@@ -38,18 +39,29 @@ pub async fn run(task: &BackupTask, environment: &Environment) -> Result<Report,
     {
         tracing::warn!(%error, %id, "what this run had made could not be removed; the next run removes it");
     }
-    if let Err(error) = claim.release().await {
+    if !mutant::on(Mutant::ClaimKept)
+        && let Err(error) = claim.release().await
+    {
         tracing::warn!(%error, "the claim could not be given up; it ends by itself");
     }
-    made.map(|manifest| Report::BackedUp {
+    made.map(|manifest| report(&manifest)).map_err(|failure| match target.require("password") {
+        Ok(password) if mutant::on(Mutant::PasswordReported) => {
+            Failure::Task { detail: format!("{failure}: {password}") }
+        }
+        _ => failure,
+    })
+}
+
+fn report(manifest: &Manifest) -> Report {
+    Report::BackedUp {
         backup_id: manifest.id.clone(),
         started_at: manifest.started_at,
         finished_at: manifest.finished_at,
         stored_bytes: manifest.stored_bytes(),
         plain_bytes: manifest.plain_bytes(),
         databases: u32::try_from(manifest.databases.len()).unwrap_or(u32::MAX),
-        server_version: manifest.server_version,
-    })
+        server_version: manifest.server_version.clone(),
+    }
 }
 
 async fn make(
@@ -60,8 +72,16 @@ async fn make(
     id: &BackupId,
 ) -> Result<Manifest, Failure> {
     mark_owner(bucket, &task.owner).await?;
-    discard_leftovers(bucket).await?;
+    if !mutant::on(Mutant::LeftoversKept) {
+        discard_leftovers(bucket).await?;
+    }
     let secret = environment.target_secret(&task.server);
+    if mutant::on(Mutant::PasswordLogged) {
+        tracing::info!(password = ?secret.optional("password"), "connecting");
+    }
+    if mutant::on(Mutant::ManifestFirst) {
+        bucket.put(&layout::manifest(id), "{}".into(), Condition::Always).await?;
+    }
     let session = Session::open(&task.server, &secret, &environment.work_dir).await?;
     let to = Destination {
         bucket,
@@ -89,6 +109,9 @@ async fn make(
         databases: contents.databases,
         objects: contents.objects,
     };
+    if mutant::on(Mutant::ReportBeforeManifest) {
+        mutant::report(&report(&manifest));
+    }
     complete(bucket, claim, environment, &manifest).await?;
     Ok(manifest)
 }

@@ -6,11 +6,13 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use vertice_api::vertice_io::VerticeBackup;
 use vertice_controller::apply::ApplyError;
 use vertice_controller::conditions::{self, READY};
+use vertice_controller::mutant::{self, Mutant};
 use vertice_controller::run::Context;
 
 use super::observe::Observed;
 use super::plan::Plan;
-use crate::events;
+use super::status::Draft;
+use crate::events::{self, PlannedEvent};
 use crate::refusal::{Refusal, refusal};
 
 /// Carries `plan` out. Returns when to look again.
@@ -22,10 +24,15 @@ pub(super) async fn apply(
 ) -> Result<Option<Timestamp>, ApplyError> {
     let backup = observed.backup.as_ref();
     let namespace = backup.namespace().unwrap_or_default();
+    if mutant::on(Mutant::StatusBeforeCronJob) {
+        status(context, backup, plan.draft.clone(), now).await?;
+    }
     if let Some(wanted) = plan.cronjob.take() {
         let live = observed.cronjob.as_ref().map(|cronjob| &cronjob.metadata);
         let api = Api::<CronJob>::namespaced(context.client.clone(), &namespace);
-        if let Err(error) = context.applier.apply(&api, backup, &wanted, live).await {
+        if let Err(error) = context.applier.apply(&api, backup, &wanted, live).await
+            && !mutant::on(Mutant::CronJobErrorSwallowed)
+        {
             let Refusal { reason, message, retry_at } = refusal(error, live.is_some(), now)?;
             let told = backup.status.as_ref().is_some_and(|status| {
                 conditions::find(&status.conditions, READY)
@@ -36,10 +43,25 @@ pub(super) async fn apply(
         }
     }
     let Plan { cronjob: _, draft, events: news, requeue_at } = plan;
-    let before = backup.status.clone().unwrap_or_default();
-    let after = draft.finish(&before, backup.metadata.generation, now);
-    let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
-    context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
+    let of_a_run = |event: &PlannedEvent| event.action == "Backup";
+    let is_told = mutant::on(Mutant::EventInsteadOfStatus) && news.iter().any(of_a_run);
+    if !is_told && !mutant::on(Mutant::StatusBeforeCronJob) {
+        status(context, backup, draft, now).await?;
+    }
     events::tell(&context.events, &backup.object_ref(&()), news).await;
     Ok(requeue_at)
+}
+
+async fn status(
+    context: &Context,
+    backup: &VerticeBackup,
+    draft: Draft,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let before = backup.status.clone().unwrap_or_default();
+    let after = draft.finish(&before, backup.metadata.generation, now);
+    let namespace = backup.namespace().unwrap_or_default();
+    let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
+    context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
+    Ok(())
 }

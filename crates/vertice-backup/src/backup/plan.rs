@@ -8,6 +8,7 @@ use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackupStatus};
 use vertice_catalog::report::FailureReason;
 use vertice_controller::conditions::{self, READY, Status, Wanted};
 use vertice_controller::cron::{Schedule, firing};
+use vertice_controller::mutant::{self, Mutant};
 
 use super::build::{Force, cronjob};
 use super::history::{Ledger, record};
@@ -47,7 +48,11 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
     let backup = &observed.backup;
     let before = backup.status.clone().unwrap_or_default();
     let runs = runs(observed, &before, now);
-    let ledger = record(&before, &runs, now);
+    let ledger = if mutant::on(Mutant::TotalsOfVisibleJobs) {
+        record(&VerticeBackupStatus::default(), &runs, now)
+    } else {
+        record(&before, &runs, now)
+    };
     let valid = validate(observed, now);
     let mut looks = waits_for_pods(observed, &runs, now);
     let mut wanted = None;
@@ -55,7 +60,15 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
         let force = force(observed, &before, valid, now);
         looks.extend(force.as_ref().map(|(_, ends)| *ends));
         let made = cronjob(backup, valid, force.as_ref().map(|(force, _)| force), &observed.agent_image);
-        wanted = Some(made.context(TaskSnafu { name: backup.name_any() })?);
+        let mut made = made.context(TaskSnafu { name: backup.name_any() })?;
+        if mutant::on(Mutant::DeadlineKept) {
+            let kept = observed.cronjob.as_ref().and_then(|live| live.spec.starting_deadline_seconds);
+            made.spec.starting_deadline_seconds = made.spec.starting_deadline_seconds.or(kept);
+        }
+        if mutant::on(Mutant::Heartbeat) {
+            made.annotations_mut().insert("vertice.io/looked-at".to_owned(), now.strftime("%R").to_string());
+        }
+        wanted = Some(made);
     }
     let next = next_firing(observed, wanted.as_ref(), now);
     looks.extend(next);
@@ -136,7 +149,14 @@ fn force(
     // Otherwise it is someone else who changed the CronJob, and that is set right.
     let ours = before.observed_generation != observed.backup.metadata.generation
         || !conditions::is_true(&before.conditions, READY);
+    if mutant::on(Mutant::InForceInMemory)
+        && !(ours && (differs || resumed))
+        && !mutant::remembers("in force")
+    {
+        return None;
+    }
     let since = if ours && (differs || resumed) {
+        mutant::remember("in force");
         Timestamp::from_second(now.as_second()).unwrap_or(now)
     } else {
         live.annotations().get(names::IN_FORCE_SINCE_ANNOTATION)?.parse().ok()?

@@ -27,6 +27,7 @@ use super::ObjectKey;
 use crate::{
     apply,
     backoff::WatchBackoff,
+    mutant::{self, Mutant},
     readiness::{Gate, Readiness},
     text::chain,
 };
@@ -94,6 +95,7 @@ where
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => event.modify(|object| apply::prune(object.meta_mut(), &manager)),
+                    Err(_) if mutant::on(Mutant::WatchNotResumed) => futures::future::pending().await,
                     Err(error) => {
                         report(&error, &kind, &gate, filled);
                         continue;
@@ -108,6 +110,7 @@ where
                         wake_if(before.as_deref(), object, changed, &wakes);
                         gate.ready();
                     }
+                    watcher::Event::Delete(_) if mutant::on(Mutant::DeletionIgnored) => {}
                     watcher::Event::Delete(object) => {
                         self.writer.apply_watcher_event(&event);
                         wakes(Change { before: Some(object), after: None });
@@ -159,7 +162,7 @@ fn relisted<K>(
     let known: std::collections::HashMap<_, _> =
         before.iter().map(|old| (ObjectKey::of(old.as_ref()), old)).collect();
     for (key, old) in &known {
-        if !listed.contains(key) {
+        if !listed.contains(key) && !mutant::on(Mutant::RelistedDeletionIgnored) {
             wakes(Change { before: Some(old), after: None });
         }
     }
@@ -184,7 +187,7 @@ pub(crate) fn intent_change<K: Resource>(before: &K, after: &K) -> bool {
     let intent = |meta: &ObjectMeta| {
         (
             meta.uid.clone(),
-            meta.generation,
+            meta.generation.filter(|_| !mutant::on(Mutant::GenerationIgnored)),
             meta.deletion_timestamp.clone(),
             meta.labels.clone(),
             meta.annotations.clone(),

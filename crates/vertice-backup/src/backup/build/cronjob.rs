@@ -11,6 +11,7 @@ use vertice_api::vertice_io::VerticeBackup;
 use vertice_catalog::manifest::Trigger;
 use vertice_catalog::report::EXIT_FAILED;
 use vertice_catalog::task::{BackupTask, Task};
+use vertice_controller::mutant::{self, Mutant};
 
 use crate::backup::validate::ValidatedBackup;
 use crate::build::{Workload, pod_template};
@@ -45,19 +46,24 @@ pub(in crate::backup) fn cronjob(
         (Some(deadline), Some(force)) => Some(deadline.min(force.deadline)),
         (deadline, force) => deadline.or(force.map(|force| force.deadline)),
     };
+    let has_owner = !mutant::on(Mutant::CronJobWithoutOwner);
+    let ignored = mutant::on(Mutant::SuspendIgnored) && backup.status.is_some();
     Ok(CronJob {
         metadata: ObjectMeta {
             name: Some(names::cronjob(name)),
             namespace: backup.metadata.namespace.clone(),
             labels: Some(names::labels("schedule", names::BACKUP_LABEL, name, uid)),
             annotations,
-            owner_references: Some(backup.controller_owner_ref(&()).into_iter().collect()),
+            owner_references: Some(
+                backup.controller_owner_ref(&()).into_iter().filter(|_| has_owner).collect(),
+            ),
+            finalizers: mutant::on(Mutant::FinalizerForgotten).then(|| vec!["vertice.io/tidy".to_owned()]),
             ..ObjectMeta::default()
         },
         spec: CronJobSpec {
             schedule: valid.schedule_text.clone(),
             time_zone: Some(valid.zone.clone()),
-            suspend: Some(valid.suspend),
+            suspend: Some(valid.suspend && !ignored),
             starting_deadline_seconds: deadline,
             concurrency_policy: Some("Forbid".to_owned()),
             successful_jobs_history_limit: Some(KEPT_JOBS),
