@@ -50,6 +50,12 @@ impl Gateway {
         Ok(Self { port, root, _server: server })
     }
 
+    /// Changes an object behind everybody's back, as a failing disk would.
+    pub fn overwrite(&self, key: &str, content: &[u8]) -> Result<()> {
+        let path = self.root.join(BUCKET).join(key);
+        std::fs::write(&path, content).context(IoSnafu { action: "write", path: &path })
+    }
+
     /// All objects below a prefix, with their content.
     pub fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         let base = self.root.join(BUCKET).join(prefix);

@@ -7,12 +7,16 @@
 //! the agent (a process), PostgreSQL and the S3 gateway. Played by the matrix are kube-controller-manager and the kubelet, because
 //! they would not live by the injected clock.
 
+pub mod audit;
 mod error;
 mod fault;
 mod gateway;
 mod ground;
 mod hub;
 mod jobs;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+pub mod matrix;
 mod normalise;
 mod operator;
 mod oracles;
@@ -25,6 +29,7 @@ mod scenario;
 pub mod scenarios;
 mod server;
 mod state;
+pub mod transitions;
 mod trial;
 mod world;
 

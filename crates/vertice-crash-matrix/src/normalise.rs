@@ -22,10 +22,14 @@ pub struct Rule {
 pub enum How {
     /// It is left out.
     LeaveOut,
+    /// Of a list of conditions, `Suspended` is left out.
+    Suspensions,
     /// Of a list of managed fields, only who manages by which operation is kept.
     Managers,
     /// Text: the trial's namespace becomes `NAMESPACE`.
     Namespace,
+    /// Text: ports of this machine become `PORT`.
+    Ports,
     /// Text: a UID becomes the kind and name of its object.
     Uids,
     /// Text: ids of backups are numbered in their order.
@@ -42,8 +46,10 @@ impl How {
     pub fn told(self) -> &'static str {
         match self {
             Self::LeaveOut => "left out",
+            Self::Suspensions => "Suspended is left out",
             Self::Managers => "only manager, operation and subresource are kept",
             Self::Namespace => "the trial's namespace becomes NAMESPACE",
+            Self::Ports => "127.0.0.1:1234 becomes 127.0.0.1:PORT",
             Self::Uids => "becomes kind and name of the object",
             Self::BackupIds => "numbered in their order",
             Self::Instants => "the injected clock's are rounded down to ten minutes, the machine's left out",
@@ -53,7 +59,7 @@ impl How {
 }
 
 /// The table, in the order in which it is applied.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 15] = [
     Rule {
         path: &["objects"],
         how: How::KilledPods,
@@ -63,6 +69,11 @@ pub const RULES: [Rule; 13] = [
         path: &["objects", "*", "status", "failed"],
         how: How::LeaveOut,
         why: "the Job controller counts the pods that were killed",
+    },
+    Rule {
+        path: &["objects", "*", "status", "conditions"],
+        how: How::Suspensions,
+        why: "a Job that is let go at once is not always seen suspended by the Job controller; the spec says whether it is",
     },
     Rule {
         path: &["objects", "*", "metadata", "resourceVersion"],
@@ -84,6 +95,7 @@ pub const RULES: [Rule; 13] = [
     Rule { path: &["bucket", "*", "objects", "*", "plain", "sha256"], how: How::LeaveOut, why: "a dump begins with its instant" },
     Rule { path: &["bucket", "*", "objects", "*", "stored", "sha256"], how: How::LeaveOut, why: "a dump begins with its instant" },
     Rule { path: &["**"], how: How::Namespace, why: "every trial has its own" },
+    Rule { path: &["**"], how: How::Ports, why: "servers that run at the same time share an address" },
     Rule { path: &["**"], how: How::Uids, why: "random; that the right object is meant is kept" },
     Rule { path: &["**"], how: How::BackupIds, why: "dated by the machine's clock, with a random end" },
     Rule {
@@ -108,6 +120,11 @@ pub(crate) fn normalise(mut state: Value, names: &Names<'_>) -> Value {
             How::LeaveOut => at(&mut state, rule.path, &mut |parent, key| {
                 parent.remove(key);
             }),
+            How::Suspensions => at(&mut state, rule.path, &mut |parent, key| {
+                if let Some(conditions) = parent.get_mut(key).and_then(Value::as_array_mut) {
+                    conditions.retain(|one| one["type"] != "Suspended");
+                }
+            }),
             How::Managers => at(&mut state, rule.path, &mut |parent, key| {
                 parent.get_mut(key).map(managers);
             }),
@@ -115,6 +132,7 @@ pub(crate) fn normalise(mut state: Value, names: &Names<'_>) -> Value {
                 parent.get_mut(key).and_then(Value::as_object_mut).map(killed_pods);
             }),
             How::Namespace => texts(&mut state, &mut |text| text.replace(names.namespace, "NAMESPACE")),
+            How::Ports => texts(&mut state, &mut ports),
             How::Uids => texts(&mut state, &mut |text| uids(text, names.uids)),
             How::BackupIds => {
                 let ids = backup_ids(&state);
@@ -198,6 +216,19 @@ fn killed_pods(objects: &mut Map<String, Value>) {
     }
 }
 
+fn ports(text: &str) -> String {
+    const HOST: &str = "127.0.0.1:";
+    let mut parts = text.split(HOST);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+        without.push_str(HOST);
+        without.push_str("PORT");
+        without.push_str(rest);
+    }
+    without
+}
+
 /// UIDs are 36 characters long.
 const UID: usize = 36;
 
@@ -214,14 +245,19 @@ fn uids(text: &str, known: &HashMap<String, String>) -> String {
     text
 }
 
-/// Ids of all backups in the bucket, in their order.
+/// Ids of all backups in the bucket, in their order: by their second, and within one by what their manifests say.
 fn backup_ids(state: &Value) -> Vec<String> {
     let keys = state["bucket"].as_object().into_iter().flat_map(Map::keys);
     let below = |key: &String| {
-        let (_, key) = key.split_once('/').unwrap_or_default();
-        layout::backup_of(key).map(|id| id.to_string())
+        let (prefix, key) = key.split_once('/').unwrap_or_default();
+        let id = layout::backup_of(key)?;
+        let manifest = &state["bucket"][format!("{prefix}/{}", layout::manifest(&id))];
+        let began = manifest["startedAt"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+        let id = id.to_string();
+        let second = id.split('-').next().unwrap_or_default().to_owned();
+        Some((second, began, id))
     };
-    keys.filter_map(below).collect::<BTreeSet<_>>().into_iter().collect()
+    keys.filter_map(below).collect::<BTreeSet<_>>().into_iter().map(|(_, _, id)| id).collect()
 }
 
 fn numbered(text: &str, ids: &[String]) -> String {
@@ -279,6 +315,24 @@ mod tests {
         assert_ne!(one, normalise(state("crash-2", 601, "7", 1), &names(&uids)));
         assert_ne!(one, normalise(state("crash-1", 601, "7", 2), &names(&uids)));
         assert_ne!(one, normalise(state("crash-1", 601, "7", 1), &names(&HashMap::new())));
+    }
+
+    #[test]
+    fn backups_of_one_second_are_numbered_by_their_manifests() {
+        let bucket = json!({
+            "shop/20261121T020000Z-aaaaaa/manifest.json": {"startedAt": "2026-11-21T02:00:00.9Z"},
+            "shop/20261121T020000Z-aaaaaa/databases/0.dump": {},
+            "shop/20261121T020000Z-bbbbbb/manifest.json": {"startedAt": "2026-11-21T02:00:00.1Z"},
+            "shop/20261121T015959Z-cccccc/databases/0.dump": {},
+        });
+        let ids = backup_ids(&json!({"bucket": bucket}));
+        assert_eq!(ids, ["20261121T015959Z-cccccc", "20261121T020000Z-bbbbbb", "20261121T020000Z-aaaaaa"]);
+    }
+
+    #[test]
+    fn ports_of_this_machine_are_lost() {
+        assert_eq!(ports("a@127.0.0.1:42139 and 127.0.0.1:7: 9"), "a@127.0.0.1:PORT and 127.0.0.1:PORT: 9");
+        assert_eq!(ports("db:5432"), "db:5432");
     }
 
     #[test]

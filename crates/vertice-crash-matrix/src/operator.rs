@@ -15,6 +15,7 @@ use vertice_controller::client::{After, Before, Call, Interceptor, OnEvent, Watc
 use vertice_controller::Clock as _;
 use vertice_controller::manager::Options;
 use vertice_controller::metrics::{ControllerMetrics, ReconcileResult};
+use vertice_controller::mutant;
 
 use crate::fault::Fault;
 use crate::error::{IoSnafu, OperatorSnafu, Result};
@@ -38,8 +39,10 @@ impl Operator {
         namespace: &str,
         hub: &Arc<Hub>,
         world: &Arc<World>,
+        mutant: Option<String>,
     ) -> Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.on_thread_start(move || mutant::activate(mutant.as_deref()));
         let runtime = builder.worker_threads(1).enable_all().thread_name("operator").build();
         let runtime = runtime.map_err(|source| IoSnafu { action: "start the operator's", path: "runtime" }.into_error(source))?;
         let life = LIVES.fetch_add(1, Ordering::Relaxed);

@@ -58,6 +58,8 @@ pub struct Trial<'a> {
 /// What is replaced or may fail while a trial goes on.
 struct Parts {
     config: kube::Config,
+    /// The seeded fault of the operator, if it has one.
+    mutant: Option<String>,
     operator: tokio::sync::Mutex<Option<Operator>>,
     broken: Mutex<Option<Error>>,
     reconciles_before: Mutex<u64>,
@@ -94,7 +96,7 @@ impl<'a> Trial<'a> {
             program: ground.agent.clone(),
             postgres: slot.postgres()?.port,
             store: proxy.port,
-            mutant,
+            mutant: mutant.clone(),
         };
         let kubelet = Arc::new(Kubelet::new(cluster.clone(), agent));
         let mut config = ground.config.clone();
@@ -102,13 +104,14 @@ impl<'a> Trial<'a> {
         config.auth_info.impersonate_groups = Some(vec![OPERATORS.to_owned()]);
         let parts = Arc::new(Parts {
             config,
+            mutant: mutant.clone(),
             operator: tokio::sync::Mutex::default(),
             broken: Mutex::default(),
             reconciles_before: Mutex::default(),
             panics: Mutex::default(),
         });
         let tasks = tasks(&cluster, &kubelet, &parts);
-        let started = Operator::start(parts.config.clone(), &namespace, &hub, &world)?;
+        let started = Operator::start(parts.config.clone(), &namespace, &hub, &world, mutant)?;
         *parts.operator.lock().await = Some(started);
         Ok(Self {
             namespace,
@@ -332,7 +335,8 @@ async fn restart(cluster: &Cluster, parts: &Parts) -> Result<()> {
         *lock(&parts.panics) += killed.panics();
         killed.kill().await;
     }
-    *operator = Some(Operator::start(parts.config.clone(), &cluster.namespace, &cluster.hub, &cluster.world)?);
+    let (config, mutant) = (parts.config.clone(), parts.mutant.clone());
+    *operator = Some(Operator::start(config, &cluster.namespace, &cluster.hub, &cluster.world, mutant)?);
     Ok(())
 }
 
@@ -350,7 +354,8 @@ async fn furnish(ground: &Ground, namespace: &str) -> Result<()> {
     }
     let service = json!({
         "metadata": {"name": "db"},
-        "spec": {"selector": {"app": "db"}, "ports": [{"name": "postgres", "port": 5432}]},
+        // Without an address of its own: the range of a small cluster ends after 250.
+        "spec": {"clusterIP": "None", "selector": {"app": "db"}, "ports": [{"name": "postgres", "port": 5432}]},
     });
     put::<Service>(ground, namespace, service).await?;
     let workload = json!({
