@@ -21,10 +21,10 @@ const FOLDER: &str = "crash-matrix";
 pub fn run(args: &Args) -> Result<()> {
     let target = Paths::locate().target().join(FOLDER);
     let mut build = shell::cargo();
-    build.args(["build", "--release", "--locked", "--package", "vertice-crash-matrix", "--package", "vertice-agent"]);
+    build.args(["build", "--locked", "--package", "vertice-crash-matrix", "--package", "vertice-agent"]);
     build.args(["--bins", "--features", "vertice-crash-matrix/mutants"]);
     shell::run(&mut build)?;
-    let built = Paths::locate().target().join("release");
+    let built = Paths::locate().target().join("debug");
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
     let [matrix, agent] = ["crash-matrix", "vertice-agent"].map(|name| (built.join(name), target.join(name)));
     for (from, to) in [&matrix, &agent] {

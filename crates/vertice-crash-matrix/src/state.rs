@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use snafu::ResultExt as _;
 use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
+use vertice_backup::names;
 
 use crate::error::{ApiSnafu, Result};
 use crate::jobs::Object;
@@ -72,10 +73,13 @@ async fn events(trial: &Trial<'_>) -> Result<BTreeMap<String, bool>> {
     Ok(told.collect())
 }
 
-/// All events, as they are.
+/// All events of the operator, as they are.
 pub(crate) async fn notes(trial: &Trial<'_>) -> Result<Vec<Event>> {
     let events = trial.cluster.api::<Event>().list(&ListParams::default()).await;
-    Ok(events.context(ApiSnafu { doing: "list events" })?.items)
+    let mut events = events.context(ApiSnafu { doing: "list events" })?.items;
+    let ours = |controller: &String| [names::BACKUP_CONTROLLER, names::RESTORE_CONTROLLER].contains(&controller.as_str());
+    events.retain(|event| event.reporting_controller.as_ref().is_some_and(ours));
+    Ok(events)
 }
 
 /// What the database holds now, for the oracles to compare with.

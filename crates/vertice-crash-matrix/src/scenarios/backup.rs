@@ -44,10 +44,10 @@ fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-/// Whether the status speaks of the current spec.
-fn is_judged(backup: &VerticeBackup) -> bool {
+/// Whether the status speaks of this generation of the spec.
+fn is_judged(backup: &VerticeBackup, generation: Option<i64>) -> bool {
     let status = backup.status.as_ref();
-    status.is_some_and(|status| status.observed_generation == backup.metadata.generation)
+    status.is_some_and(|status| status.observed_generation.is_some() && status.observed_generation >= generation)
 }
 
 /// Whether so many runs succeeded and failed.
@@ -58,17 +58,18 @@ fn has_counted(backup: &VerticeBackup, succeeded: i64, failed: i64) -> bool {
 
 /// Makes it and waits until it is in force.
 async fn make(trial: &Trial<'_>, changes: Value) -> Result<()> {
-    trial.create::<VerticeBackup>(object(trial, changes)).await?;
-    judged(trial).await
+    let made = trial.create::<VerticeBackup>(object(trial, changes)).await?;
+    judged(trial, &made).await
 }
 
 async fn change(trial: &Trial<'_>, spec: Value) -> Result<()> {
-    trial.patch::<VerticeBackup>(NAME, json!({"spec": spec})).await?;
-    judged(trial).await
+    let changed = trial.patch::<VerticeBackup>(NAME, json!({"spec": spec})).await?;
+    judged(trial, &changed).await
 }
 
-async fn judged(trial: &Trial<'_>) -> Result<()> {
-    trial.backup(NAME, "speaks of its current spec", is_judged).await?;
+async fn judged(trial: &Trial<'_>, changed: &VerticeBackup) -> Result<()> {
+    let generation = changed.metadata.generation;
+    trial.backup(NAME, "speaks of its current spec", |found| is_judged(found, generation)).await?;
     trial.settle().await
 }
 
