@@ -14,7 +14,8 @@ use crate::mutant::{self, Mutant};
 use crate::pipeline::Destination;
 use crate::run::Environment;
 use crate::storage::{
-    Bucket, Condition, HeldClaim, StorageError, check_owner, connect, discard, discard_leftovers, mark_owner,
+    Bucket, CatalogueError, Condition, HeldClaim, StorageError, check_owner, connect, discard,
+    discard_leftovers, manifest, mark_owner, survey,
 };
 
 /// Makes a backup.
@@ -75,6 +76,9 @@ async fn make(
     if !mutant::on(Mutant::LeftoversKept) {
         discard_leftovers(bucket).await?;
     }
+    if let Some(done) = made_before(bucket, environment.run_uid.as_deref()).await? {
+        return Ok(done);
+    }
     let secret = environment.target_secret(&task.server);
     if mutant::on(Mutant::PasswordLogged) {
         tracing::info!(password = ?secret.optional("password"), "connecting");
@@ -104,6 +108,7 @@ async fn make(
         finished_at: Timestamp::now(),
         owner: task.owner.clone(),
         trigger: task.trigger,
+        run: environment.run_uid.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         key_ids: Vec::new(),
         databases: contents.databases,
@@ -114,6 +119,22 @@ async fn make(
     }
     complete(bucket, claim, environment, &manifest).await?;
     Ok(manifest)
+}
+
+/// The backup that an earlier pod of this run made and could not report any more. Nobody else can have made one since: only when
+/// this run's claim had run out, and then it is made once more.
+async fn made_before(bucket: &Bucket, run: Option<&str>) -> Result<Option<Manifest>, Failure> {
+    let Some(run) = run else { return Ok(None) };
+    let Some(newest) = survey(bucket).await?.complete.pop() else { return Ok(None) };
+    match manifest(bucket, &newest).await {
+        Ok(found) if found.run.as_deref() == Some(run) => {
+            tracing::warn!(id = %newest, "an earlier pod of this run has made the backup and was ended before it could tell");
+            Ok(Some(found))
+        }
+        Err(CatalogueError::CatalogueStorage { source }) => Err(source.into()),
+        // One that is damaged is not ours to judge here.
+        Ok(_) | Err(_) => Ok(None),
+    }
 }
 
 /// Writes the manifest: with it there is a backup.
@@ -165,6 +186,21 @@ mod tests {
         let theirs = Claim { holder: "pod-b".into(), since, expires: since + CLAIM_LIFETIME };
         let json = serde_json::to_vec(&theirs).unwrap();
         bucket.put(layout::CLAIM, json.into(), Condition::Always).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_pod_of_this_run_made_is_its_result() {
+        let bucket = bucket();
+        let json = include_str!("../../vertice-catalog/tests/fixtures/v1-minimal.json");
+        let mut made: Manifest = serde_json::from_str(json).unwrap();
+        made.run = Some("uid-a".into());
+        assert_eq!(made_before(&bucket, Some("uid-a")).await.unwrap(), None);
+        let json = made.to_json().unwrap();
+        bucket.put(&layout::manifest(&made.id), json.into(), Condition::Always).await.unwrap();
+        assert_eq!(made_before(&bucket, Some("uid-a")).await.unwrap(), Some(made));
+        for other in [Some("uid-b"), None] {
+            assert_eq!(made_before(&bucket, other).await.unwrap(), None);
+        }
     }
 
     #[tokio::test]

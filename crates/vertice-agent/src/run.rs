@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use vertice_catalog::report::{EXIT_FAILED, EXIT_INTERRUPTED, FailureReason, Report};
 use vertice_catalog::task::{
-    RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV, Task, WORK_DIR,
+    NAMESPACE_ENV, RUN_NAME_ENV, RUN_UID_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR,
+    TASK_ENV, Task, WORK_DIR,
 };
 
 use crate::engines::postgresql::ENGINE;
@@ -30,8 +31,11 @@ pub struct Places {
     /// Name of the run: it holds the claim.
     #[arg(long, env = RUN_NAME_ENV)]
     pub run_name: Option<String>,
+    /// UID of the run: a backup that has it was made by an earlier pod of this run.
+    #[arg(long, env = RUN_UID_ENV)]
+    pub run_uid: Option<String>,
     /// Namespace of the run: only with it is the name of a run one of a kind.
-    #[arg(long, env = "VERTICE_NAMESPACE")]
+    #[arg(long, env = NAMESPACE_ENV)]
     pub namespace: Option<String>,
     /// Folder with the files username and password.
     #[arg(long, env = "VERTICE_TARGET_SECRET_DIR", default_value = TARGET_SECRET_DIR)]
@@ -52,6 +56,8 @@ pub struct Places {
 pub struct Environment {
     /// Who holds claims: the run's namespace and name.
     pub holder: String,
+    /// UID of the run's Job.
+    pub run_uid: Option<String>,
     /// When the run started.
     pub started_at: Timestamp,
     /// Small writable folder.
@@ -69,6 +75,7 @@ impl Environment {
     fn new(places: &Places, started_at: Timestamp) -> Self {
         Self {
             holder: holder(places.namespace.as_deref(), places.run_name.as_deref()),
+            run_uid: places.run_uid.clone().filter(|uid| !uid.is_empty()),
             started_at,
             work_dir: places.work_dir.clone(),
             progress: Arc::default(),
@@ -82,13 +89,18 @@ impl Environment {
     /// The database's Secret.
     pub fn target_secret<'a>(&'a self, server: &'a Server) -> SecretDir<'a> {
         let (name, path) = (server.secret.as_str(), self.target_secret_dir.as_path());
-        SecretDir { name, path, purpose: "the database's credentials" }
+        SecretDir { name, path, purpose: "the database's credentials", keys: &["username", "password"] }
     }
 
     /// The store's keys.
     pub fn storage_credentials(&self, storage: &StorageLocation) -> Result<Credentials, SecretError> {
         let (name, path) = (storage.secret.as_str(), self.storage_secret_dir.as_path());
-        Credentials::from_secret(&SecretDir { name, path, purpose: "the object store's keys" })
+        Credentials::from_secret(&SecretDir {
+            name,
+            path,
+            purpose: "the object store's keys",
+            keys: &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        })
     }
 
     /// Whether we know the engine.
@@ -216,6 +228,7 @@ mod tests {
         let places = Places {
             task: r#"{"do":"dance"}"#.to_owned(),
             run_name: None,
+            run_uid: None,
             namespace: None,
             target_secret_dir: dir.path().into(),
             storage_secret_dir: dir.path().into(),

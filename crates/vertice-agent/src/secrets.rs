@@ -14,6 +14,8 @@ pub struct SecretDir<'a> {
     pub path: &'a Path,
     /// What it is for, such as `the database's credentials`.
     pub purpose: &'static str,
+    /// The keys that it must have.
+    pub keys: &'static [&'static str],
 }
 
 /// A secret cannot be used.
@@ -21,15 +23,16 @@ pub struct SecretDir<'a> {
 pub enum SecretError {
     /// No Secret.
     #[snafu(display(
-        "Secret {name:?} with {purpose} does not exist in this namespace or is empty: create it with the key {key}"
+        "Secret {name:?} with {purpose} does not exist in this namespace or is empty: create it with the keys {}",
+        keys.join(" and ")
     ))]
     Missing {
         /// The Secret.
         name: String,
         /// What it is for.
         purpose: &'static str,
-        /// The key that was looked for.
-        key: &'static str,
+        /// The keys that it must have.
+        keys: &'static [&'static str],
     },
     /// The Secret lacks a key.
     #[snafu(display(
@@ -62,10 +65,10 @@ impl SecretDir<'_> {
     /// The value of a key that must be there, without the line's end that editors and `--from-file` leave.
     pub fn require(&self, key: &'static str) -> Result<String, SecretError> {
         self.optional(key)?.ok_or_else(|| {
-            let keys = self.keys();
+            let keys = self.mounted();
             let (name, purpose) = (self.name.to_owned(), self.purpose);
             if keys.is_empty() {
-                SecretError::Missing { name, purpose, key }
+                SecretError::Missing { name, purpose, keys: self.keys }
             } else {
                 SecretError::MissingKey { name, purpose, key, keys }
             }
@@ -86,7 +89,7 @@ impl SecretDir<'_> {
     }
 
     /// The keys, without the kubelet's own `..data`.
-    fn keys(&self) -> Vec<String> {
+    fn mounted(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path) else { return Vec::new() };
         let mut keys: Vec<_> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -102,7 +105,12 @@ mod tests {
     use super::*;
 
     fn secret(path: &Path) -> SecretDir<'_> {
-        SecretDir { name: "shop-db", path, purpose: "the database's credentials" }
+        SecretDir {
+            name: "shop-db",
+            path,
+            purpose: "the database's credentials",
+            keys: &["username", "password"],
+        }
     }
 
     #[test]
@@ -115,7 +123,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("..data")).unwrap();
         let lacking = secret(dir.path()).require("password").unwrap_err().to_string();
         insta::assert_snapshot!(format!("{missing}\n{lacking}"), @r#"
-        Secret "shop-db" with the database's credentials does not exist in this namespace or is empty: create it with the key password
+        Secret "shop-db" with the database's credentials does not exist in this namespace or is empty: create it with the keys username and password
         Secret "shop-db" with the database's credentials has no key "password" (or an empty one): add it; its keys are password, username
         "#);
     }

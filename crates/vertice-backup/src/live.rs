@@ -1,7 +1,7 @@
 //! Reads from the API server.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::Store;
@@ -49,6 +49,16 @@ pub(crate) async fn candidates(client: &Client, namespace: &str) -> Result<Candi
     let deployments = list::<Deployment>(client, namespace, "Deployments", &all);
     let (services, stateful_sets, deployments) = tokio::try_join!(services, stateful_sets, deployments)?;
     Ok(Candidates::new(&services, &stateful_sets, &deployments))
+}
+
+/// A CronJob, if it exists.
+pub(crate) async fn cronjob(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<CronJob>, ReadError> {
+    let api = Api::<CronJob>::namespaced(client.clone(), namespace);
+    api.get_opt(name).await.with_context(|_| ReadSnafu { what: format!("CronJob {namespace}/{name}") })
 }
 
 /// A Job, if it exists.

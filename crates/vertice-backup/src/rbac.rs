@@ -11,7 +11,7 @@ pub fn rules() -> Vec<PolicyRule> {
         rule(GROUP, &["verticebackups", "verticerestores"], &["list", "watch"]),
         rule(GROUP, &["verticebackups/status", "verticerestores/status"], &["patch"]),
         // Server-side apply is a patch, and a create where the object does not exist.
-        rule("batch", &["cronjobs"], &["list", "watch", "create", "patch"]),
+        rule("batch", &["cronjobs"], &["get", "list", "watch", "create", "patch"]),
         rule("batch", &["jobs"], &["get", "list", "watch", "create", "patch"]),
         rule("", &["pods"], &["list", "watch"]),
         // To find the server that a target names, and the image that it runs.

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
+use prometheus_client::collector::Collector;
 use snafu::{ResultExt as _, Snafu};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -156,6 +157,16 @@ impl Manager {
         &self.metrics
     }
 
+    /// Registers a collector of figures about objects, which every replica could tell from its caches: only the leader does, so
+    /// that a sum over the replicas counts each object once. With the next leader the series go on in its scrapes.
+    pub fn leader_collector(&self, collector: impl Collector) {
+        if self.options.leader_election.is_some() {
+            self.metrics.register_leader_collector(self.leadership.clone(), collector);
+        } else {
+            self.metrics.register_collector(collector);
+        }
+    }
+
     /// What the process waits for before it is ready.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
@@ -166,7 +177,8 @@ impl Manager {
     /// refuses them while this process does not lead.
     pub fn context(&self, name: &str) -> Result<Context, ManagerError> {
         let metrics = self.metrics.controller(name);
-        let mut options = self.client_options().metrics(metrics.clone());
+        let mut options =
+            self.client_options().metrics(metrics.clone()).watches(self.readiness.clone(), name);
         if self.options.leader_election.is_some() {
             options = options.fence(Arc::new(self.leadership.clone()));
         }

@@ -8,7 +8,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{EncodeLabelSet, text},
+    encoding::{DescriptorEncoder, EncodeLabelSet, text},
     metrics::{
         counter::Counter,
         family::Family,
@@ -17,6 +17,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::leader::Leadership;
 
 /// How a reconcile ended, as the label `result`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -173,10 +175,16 @@ impl Metrics {
         register(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Registers a collector, which is asked at every scrape. A kind's figures come best from here, read from its cache:
-    /// there is nothing to keep in step, and what is deleted disappears by itself.
+    /// Registers a collector, which is asked at every scrape. A kind's figures come best from one, read from its cache: there is
+    /// nothing to keep in step, and what is deleted disappears by itself. See [`crate::Manager::leader_collector`] for these.
     pub fn register_collector(&self, collector: impl Collector) {
         self.register(|registry| registry.register_collector(Box::new(collector)));
+    }
+
+    /// As [`Metrics::register_collector`], but asked only while this process leads. For figures of objects rather than of this
+    /// process: every replica has them in its cache, and a sum over the replicas would count each object several times.
+    pub(crate) fn register_leader_collector(&self, leadership: Leadership, collector: impl Collector) {
+        self.register_collector(LeaderCollector { leadership, collector });
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -203,6 +211,18 @@ impl Metrics {
     pub(crate) fn set_leader(&self, lease: &str, leading: bool) {
         let label = LeaseLabel { lease: lease.to_owned() };
         self.families.leader.get_or_create(&label).set(i64::from(leading));
+    }
+}
+
+#[derive(Debug)]
+struct LeaderCollector<C> {
+    leadership: Leadership,
+    collector: C,
+}
+
+impl<C: Collector> Collector for LeaderCollector<C> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if self.leadership.leads() { self.collector.encode(encoder) } else { Ok(()) }
     }
 }
 
@@ -273,7 +293,7 @@ impl ControllerMetrics {
 #[cfg(test)]
 mod tests {
     use prometheus_client::{
-        encoding::{DescriptorEncoder, EncodeMetric},
+        encoding::EncodeMetric,
         metrics::{MetricType, gauge::ConstGauge},
     };
     use std::sync::atomic::{AtomicI64, Ordering};

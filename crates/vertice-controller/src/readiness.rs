@@ -20,6 +20,14 @@ impl Readiness {
         gate
     }
 
+    pub(crate) fn wait(&self, name: String, reason: String) {
+        self.waiting.write().unwrap_or_else(PoisonError::into_inner).insert(name, reason);
+    }
+
+    pub(crate) fn ready(&self, name: &str) {
+        self.waiting.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// What is waited for, one reason a line; empty when ready.
     #[must_use]
     pub fn waiting(&self) -> Vec<String> {
@@ -37,17 +45,12 @@ pub struct Gate {
 impl Gate {
     /// It is there.
     pub fn ready(&self) {
-        self.readiness.waiting.write().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.readiness.ready(&self.name);
     }
 
     /// It is not there (any more), and this is why.
     pub fn wait(&self, reason: impl Into<String>) {
-        let reason = reason.into();
-        self.readiness
-            .waiting
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(self.name.clone(), reason);
+        self.readiness.wait(self.name.clone(), reason.into());
     }
 }
 

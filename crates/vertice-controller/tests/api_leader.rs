@@ -13,12 +13,18 @@ use std::{
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::api::PostParams;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+};
 use support::{Cluster, until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vertice_controller::{
-    SystemClock, client,
+    Manager, SystemClock, client,
     leader::{Election, KubeLeaseStore, Leadership, Timing},
+    manager::{self, LeaderElection, ManagerError},
     metrics::Metrics,
 };
 
@@ -133,4 +139,64 @@ async fn a_stolen_lease_stops_the_work_and_fences_its_writes() {
     assert!(cluster.api::<ConfigMap>(&cluster.other).get_opt("too-late").await.unwrap().is_none());
     a.stop.cancel();
     a.task.await.unwrap();
+}
+
+/// A figure about objects: the same in every replica.
+#[derive(Debug)]
+struct Objects;
+
+impl Collector for Objects {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let metric = encoder.encode_descriptor("vertice_test_objects", "Objects", None, MetricType::Gauge)?;
+        ConstGauge::new(7_i64).encode(metric)
+    }
+}
+
+struct Replica {
+    metrics: Metrics,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ManagerError>>,
+}
+
+impl Replica {
+    fn start(cluster: &Cluster) -> Self {
+        let election =
+            LeaderElection { namespace: cluster.namespace.clone(), name: "replicas".into(), timing: TIMING };
+        let options = manager::Options { leader_election: Some(election), ..manager::Options::default() };
+        let manager = Manager::new(cluster.config.clone(), options);
+        manager.leader_collector(Objects);
+        let (metrics, stop) = (manager.metrics().clone(), CancellationToken::new());
+        let task = tokio::spawn(manager.run(stop.clone()));
+        Self { metrics, stop, task }
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        self.metrics.encode().unwrap().lines().any(|shown| shown == line)
+    }
+
+    fn shows_objects(&self) -> bool {
+        self.shows("vertice_test_objects 7")
+    }
+}
+
+#[tokio::test]
+async fn figures_about_objects_are_the_leaders_alone() {
+    let cluster = Cluster::connect("replicas").await;
+    let mut a = Replica::start(&cluster);
+    until("a shows them", async || a.shows_objects()).await;
+    let b = Replica::start(&cluster);
+    let follows = r#"vertice_controller_leader{lease="replicas"} 0"#;
+    until("b runs", async || b.shows(follows)).await;
+    assert!(a.shows_objects() && !b.shows_objects());
+
+    a.stop.cancel();
+    until("b shows them", async || {
+        assert!(!(a.shows_objects() && b.shows_objects()), "both do");
+        b.shows_objects()
+    })
+    .await;
+    (&mut a.task).await.unwrap().unwrap();
+    assert!(!a.shows_objects());
+    b.stop.cancel();
+    b.task.await.unwrap().unwrap();
 }

@@ -106,3 +106,33 @@ async fn the_job_of_a_run_is_deleted() {
     assert!(found["status"]["nextBackup"].is_string());
     stage.strike().await;
 }
+
+/// Somebody strips the CronJob of its labels, by which the operator sees it: they come back, and the schedule stays in force.
+#[tokio::test]
+async fn the_cronjob_loses_its_labels() {
+    let stage = Stage::set("labels").await;
+    let (kubectl, namespace) = (&stage.harness.kubectl, &stage.namespace);
+    stage.apply(&verticebackup(namespace, "shop", "db", BUCKET)).await;
+    judged(kubectl, namespace, "verticebackup/shop", SOON).await.unwrap();
+    let before = stage.get("cronjob/shop-backup").await["metadata"].clone();
+    let labels = before["labels"].as_object().unwrap();
+    let removals: Vec<_> = labels.keys().map(|label| format!("{label}-")).collect();
+    let words = ["-n", namespace, "label", "cronjob", "shop-backup"].map(str::to_owned);
+    let words: Vec<_> = words.iter().chain(&removals).map(String::as_str).collect();
+    kubectl.run(&words).await.unwrap();
+    kubectl
+        .wait("the labels are back", SOON, &["-n", namespace, "get", "cronjob", "shop-backup"], |found| {
+            (found["metadata"]["labels"] == before["labels"]).then_some(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        stage.get("cronjob/shop-backup").await["metadata"]["uid"],
+        before["uid"],
+        "it is the same CronJob"
+    );
+    let found = stage.get("verticebackup/shop").await;
+    assert_eq!(condition(&found, "Ready").unwrap()["status"], "True");
+    assert!(found["status"]["nextBackup"].is_string());
+    stage.strike().await;
+}

@@ -142,7 +142,8 @@ impl ControlPlaneOptions {
 
 /// A control plane without nodes. Dropping it ends its processes; the last one on an etcd ends the run.
 pub struct ControlPlane {
-    processes: Vec<Process>,
+    api_server: Process,
+    managers: Vec<Process>,
     kubeconfig: PathBuf,
     server: String,
     audit_log: Option<PathBuf>,
@@ -194,7 +195,6 @@ impl ControlPlane {
         let api = api_server.start(&place, parts, &pki)?;
         let client = client(&api.kubeconfig).await?;
         ready(&client, &api.process, READY_DEADLINE).await?;
-        let mut processes = vec![api.process];
         let managers = Managers {
             name: &options.name,
             dir: &dir,
@@ -202,12 +202,13 @@ impl ControlPlane {
             scheduler: options.scheduler,
             flags: &[],
         };
-        processes.extend(managers.start(&place, parts, &pki, &api.server)?);
-        if let Some(manager) = processes.get(1).filter(|_| options.controller_manager) {
+        let managers = managers.start(&place, parts, &pki, &api.server)?;
+        if let Some(manager) = managers.first().filter(|_| options.controller_manager) {
             managers::ready(&client, manager).await?;
         }
         Ok(Self {
-            processes,
+            api_server: api.process,
+            managers,
             kubeconfig: api.kubeconfig,
             server: api.server,
             audit_log: api.audit_log,
@@ -245,9 +246,22 @@ impl ControlPlane {
         self.etcd.run()
     }
 
-    /// Processes that have ended though nobody ended them, by name.
+    /// Ends the API server on the spot, as a power cut would. What it stored is in etcd.
+    pub fn stop_api_server(&self) {
+        self.api_server.kill();
+    }
+
+    /// Starts the API server again at the address that it had, after ending it if it runs, and waits until it answers.
+    pub async fn restart_api_server(&mut self) -> Result<(), Error> {
+        let Shared { run, .. } = &*self.etcd.0;
+        self.api_server.restart(run)?;
+        ready(&self.client, &self.api_server, READY_DEADLINE).await
+    }
+
+    /// Processes that have ended, by name.
     pub fn ended(&self) -> Vec<&str> {
-        self.processes.iter().filter(|process| process.exited().is_some()).map(Process::name).collect()
+        let processes = std::iter::once(&self.api_server).chain(&self.managers);
+        processes.filter(|process| process.exited().is_some()).map(Process::name).collect()
     }
 }
 

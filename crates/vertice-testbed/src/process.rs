@@ -35,6 +35,7 @@ pub struct Process {
     name: String,
     identity: Identity,
     log: PathBuf,
+    command: Command,
     child: Mutex<Child>,
 }
 
@@ -47,17 +48,23 @@ impl Process {
         let err = out.try_clone().context(LogSnafu { name, path: &log })?;
         // A group of its own: Ctrl-C in the terminal reaches the owner alone, which then ends things in order.
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command.spawn().context(StartSnafu { name, program })?;
-        let identity = i32::try_from(child.id()).ok().and_then(Identity::of);
-        let Some(identity) = identity else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return VanishedSnafu { name, tail: tail(&log, 20) }.fail();
-        };
-        let process = Self { name: name.to_owned(), identity, log, child: Mutex::new(child) };
-        run.record(&Record::Process { name: name.to_owned(), pid: identity.pid, start: identity.start })?;
+        let (identity, child) = launch(name, &log, &mut command)?;
+        let process = Self { name: name.to_owned(), identity, log, command, child: Mutex::new(child) };
+        process.record(run)?;
         Ok(process)
+    }
+
+    /// Ends it if it runs, then starts it again as it was started first, with the same log.
+    pub(crate) fn restart(&mut self, run: &Run) -> Result<(), Error> {
+        self.kill();
+        let (identity, child) = launch(&self.name, &self.log, &mut self.command)?;
+        (self.identity, self.child) = (identity, Mutex::new(child));
+        self.record(run)
+    }
+
+    fn record(&self, run: &Run) -> Result<(), Error> {
+        let Identity { pid, start } = self.identity;
+        Ok(run.record(&Record::Process { name: self.name.clone(), pid, start })?)
     }
 
     pub fn name(&self) -> &str {
@@ -97,6 +104,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts the program and waits until it can be told from others that get its number later.
+fn launch(name: &str, log: &Path, command: &mut Command) -> Result<(Identity, Child), Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.spawn().context(StartSnafu { name, program })?;
+    let identity = i32::try_from(child.id()).ok().and_then(Identity::of);
+    let Some(identity) = identity else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return VanishedSnafu { name, tail: tail(log, 20) }.fail();
+    };
+    Ok((identity, child))
 }
 
 /// The last `lines` of a text file; empty when there is none.

@@ -226,9 +226,12 @@ pub fn epilogue(ground: &Ground, outcome: &Outcome) {
         s3::ACCESS_KEY,
         s3::SECRET_KEY
     );
+    let (operators, lease) = (&ground.operator_namespace, "vertice-operator-backup");
     eprintln!(
-        "  metrics    kubectl -n {} port-forward svc/vertice-operator-backup 8080, then http://127.0.0.1:8080/metrics",
-        ground.operator_namespace
+        "  metrics    http://127.0.0.1:8080/metrics (figures about backups come from the leader) after"
+    );
+    eprintln!(
+        "             kubectl -n {operators} port-forward \"pod/$(kubectl -n {operators} get lease {lease} -o jsonpath='{{.spec.holderIdentity}}' | cut -d_ -f1)\" 8080"
     );
     eprintln!();
 }

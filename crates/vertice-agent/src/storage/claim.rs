@@ -99,9 +99,18 @@ impl HeldClaim {
         ClaimError::Lost { url: self.shared.bucket.url() }
     }
 
-    /// Makes sure that the claim is still ours: the last thing before a manifest is written.
+    /// Makes sure that the claim is still ours: the last thing before a manifest is written, and the first after. A store that
+    /// fails is asked again for as long as the claim holds: until then nobody else can have taken it.
     pub async fn confirm(&self) -> Result<(), ClaimError> {
-        self.shared.renew().await
+        loop {
+            match self.shared.renew().await {
+                Err(ClaimError::ClaimStorage { source }) if self.shared.holds().await => {
+                    tracing::warn!(error = %source, "the claim could not be confirmed, trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                confirmed => return confirmed,
+            }
+        }
     }
 
     /// Gives the claim up. It stays in the bucket, expired: a conditional put cannot hurt a run that took it meanwhile, a
@@ -129,15 +138,18 @@ impl Shared {
             tokio::time::sleep(pause).await;
             match self.renew().await {
                 Ok(()) => pause = CLAIM_RENEWAL.unsigned_abs(),
-                Err(ClaimError::ClaimStorage { source })
-                    if Instant::now() < self.current.lock().await.until =>
-                {
+                Err(ClaimError::ClaimStorage { source }) if self.holds().await => {
                     tracing::warn!(error = %source, "the claim could not be renewed, trying again");
                     pause = RETRY;
                 }
                 Err(_) => return self.lost.cancel(),
             }
         }
+    }
+
+    /// Whether what was renewed last has not run out.
+    async fn holds(&self) -> bool {
+        Instant::now() < self.current.lock().await.until
     }
 
     async fn renew(&self) -> Result<(), ClaimError> {
@@ -222,6 +234,7 @@ async fn put(bucket: &Bucket, claim: &Claim, condition: Condition) -> Result<Put
 mod tests {
     use vertice_catalog::task::StorageLocation;
 
+    use super::super::failing::failing_bucket;
     use super::super::tests::{bucket, location};
     use super::super::{Credentials, connect};
     use super::*;
@@ -281,6 +294,43 @@ mod tests {
         };
         assert!(matches!(deaf.renew().await, Err(ClaimError::ClaimStorage { .. })));
         assert_eq!(deaf.current.lock().await.unanswered.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_for_a_while_does_not_take_the_claim() {
+        let (bucket, store) = failing_bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let begin = Instant::now();
+        store.fail_puts(3);
+        ours.confirm().await.unwrap();
+        assert_eq!(store.failures_left(), 0);
+        assert!(begin.elapsed() < CLAIM_LIFETIME.unsigned_abs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_until_the_claim_ran_out_does() {
+        let (bucket, store) = failing_bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let begin = Instant::now();
+        store.fail_puts(usize::MAX);
+        assert!(matches!(ours.confirm().await, Err(ClaimError::ClaimStorage { .. })));
+        let waited = begin.elapsed();
+        let lifetime = CLAIM_LIFETIME.unsigned_abs();
+        assert!(waited >= lifetime && waited <= lifetime + 2 * RETRY, "{waited:?}");
+        assert!(matches!(ours.lost().await, ClaimError::Lost { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_was_taken_while_the_store_failed_is_lost() {
+        let (bucket, store) = failing_bucket();
+        let ours = HeldClaim::take(&bucket, "pod-a").await.unwrap();
+        let (_, version) = read(&bucket).await.unwrap().unwrap();
+        let now = Timestamp::now();
+        let theirs = Claim { holder: "pod-b".into(), since: now, expires: now + CLAIM_LIFETIME };
+        put(&bucket, &theirs, Condition::Unchanged(version)).await.unwrap();
+        store.fail_puts(2);
+        assert!(matches!(ours.confirm().await, Err(ClaimError::Lost { .. })));
+        assert_eq!(store.failures_left(), 0);
     }
 
     #[tokio::test(start_paused = true)]

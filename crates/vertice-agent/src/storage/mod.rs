@@ -4,6 +4,8 @@ mod catalogue;
 mod claim;
 mod dns;
 mod error;
+#[cfg(test)]
+mod failing;
 mod folder;
 mod owner;
 mod s3;

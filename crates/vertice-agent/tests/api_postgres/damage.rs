@@ -66,3 +66,17 @@ fn a_missing_object() {
     assert_eq!(reason, FailureReason::ChecksumMismatch);
     assert!(message.contains("databases/1.dump.gz") && message.contains("missing"), "{message}");
 }
+
+#[test]
+fn roles_with_privileges_on_parameters_go_when_a_flipped_bit_is_found_after_they_were_made() {
+    let (source, target, gateway) = (Postgres::start(), Postgres::start(), Gateway::start());
+    source.sql("postgres", "CREATE ROLE app; GRANT SET ON PARAMETER work_mem TO app WITH GRANT OPTION; CREATE TABLE t AS SELECT 42");
+    let id = Run::backup(&source, &gateway).end().backed_up();
+    flip("databases/0.dump.gz")(&gateway, &id);
+    let before = (target.databases(), target.roles());
+    let ended = Run::restore(&target, &gateway).end();
+    assert!(ended.output.contains("creating roles that do not exist"), "{}", ended.output);
+    let (reason, message) = ended.failed();
+    assert_eq!(reason, FailureReason::ChecksumMismatch, "{message}");
+    assert_eq!((target.databases(), target.roles()), before);
+}

@@ -10,8 +10,11 @@ mod crash;
 mod damage;
 mod failures;
 mod gateway;
+mod killed;
+mod lost;
 mod memory;
 mod postgres;
+mod proxy;
 mod restore;
 mod shop;
 

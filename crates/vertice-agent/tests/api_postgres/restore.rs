@@ -62,6 +62,36 @@ fn a_database_in_use_is_replaced_only_when_told_to() {
     assert_eq!(postgres.roles(), roles, "existing roles are left alone");
 }
 
+/// Who may set which parameter, and pass that on.
+const PARAMETERS: &str = "SELECT parname, a.grantee::regrole, a.privilege_type, a.is_grantable FROM pg_parameter_acl, \
+    aclexplode(paracl) a WHERE a.grantee <> 0 ORDER BY 1, 2, 3";
+
+#[test]
+fn privileges_on_parameters_come_back_or_are_told() {
+    let (source, target, gateway) = (Postgres::start(), Postgres::start(), Gateway::start());
+    source.sql(
+        "postgres",
+        r#"CREATE ROLE app; CREATE ROLE "app of ""x"" to y"; GRANT ALTER SYSTEM ON PARAMETER work_mem TO app;
+           GRANT SET ON PARAMETER log_min_duration_statement TO app WITH GRANT OPTION;
+           GRANT SET, ALTER SYSTEM ON PARAMETER app.mode TO "app of ""x"" to y"; GRANT SET ON PARAMETER app.mode TO PUBLIC"#,
+    );
+    // As if the source knew a parameter that the target does not.
+    let expected = source.sql("postgres", PARAMETERS);
+    source.sql("postgres", "GRANT SET ON PARAMETER wal_level TO app");
+    source.sql("postgres", "SET allow_system_table_mods = on; UPDATE pg_parameter_acl SET parname = 'gone' WHERE parname = 'wal_level'");
+    Run::backup(&source, &gateway).end().backed_up();
+    let ended = Run::restore(&target, &gateway).end();
+    for told in [
+        "GRANT SET ON PARAMETER gone TO app;",
+        r#"invalid parameter name \"gone\""#,
+        r#"GRANT SET ON PARAMETER \\\"app.mode\\\" TO PUBLIC;"#,
+    ] {
+        assert!(ended.output.contains(told), "{told}: {}", ended.output);
+    }
+    ended.restored();
+    assert_eq!(target.sql("postgres", PARAMETERS), expected);
+}
+
 #[test]
 fn one_database_of_several() {
     let (source, target, gateway) = (Postgres::start(), Postgres::start(), Gateway::start());

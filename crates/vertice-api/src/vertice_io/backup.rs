@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{CompressionType, Storage, Target};
+use super::common::{CompressionType, Storage, Target, at_least_a_second};
 
 /// Backs up a database on a schedule.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -55,18 +55,12 @@ pub struct VerticeBackupSpec {
     /// (it catches up unless more than 100 runs were missed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
-            .message("startingDeadline must be a duration of at least 1s, such as 90s, 15m or 1h30m")
-    )]
+    #[x_kube(validation = at_least_a_second("startingDeadline"))]
     pub starting_deadline: Option<String>,
     /// How long one run may take, such as `2h`; then it is ended and counts as failed. `24h` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
-            .message("timeout must be a duration of at least 1s, such as 90s, 15m or 1h30m")
-    )]
+    #[x_kube(validation = at_least_a_second("timeout"))]
     pub timeout: Option<String>,
     /// Where backups go.
     pub storage: Storage,
@@ -115,7 +109,7 @@ pub struct VerticeBackupStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the schedule is in force. `BackupHealthy`: the last run succeeded.
+    /// `Ready`: the schedule is in force. `BackupHealthy`: the last run succeeded, and none that was due did not start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -125,6 +119,10 @@ pub struct VerticeBackupStatus {
     /// The most recent run that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<BackupRun>,
+    /// The last instant at which a run was due and did not start, as was told in an event. Whether that still matters says
+    /// `BackupHealthy`, with the reason `RunMissed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_missed: Option<Time>,
     /// The instant at which the CronJob fires next; absent while suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_backup: Option<Time>,
@@ -132,7 +130,8 @@ pub struct VerticeBackupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub history: Vec<BackupRun>,
-    /// Monotonic totals over all runs that ever ended.
+    /// Monotonic totals over all runs that ever ended. Runs that end while the operator is down are counted as long as their Jobs are
+    /// there: the CronJob keeps the last ten that succeeded and the last ten that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<BackupTotals>,
     /// Where the backups are, as a URL that `vertice backup ls` takes.
@@ -151,7 +150,7 @@ pub enum BackupPhase {
     Running,
     /// `spec.suspend` is true.
     Suspended,
-    /// The last run failed.
+    /// The last run failed, or did not start when it was due.
     Failing,
 }
 
@@ -229,6 +228,9 @@ pub struct BackupTotals {
     pub succeeded: i64,
     /// Runs that failed.
     pub failed: i64,
+    /// Times that a run was due and did not start within a minute; several while the operator is down count as one.
+    #[serde(default)]
+    pub missed: i64,
     /// Seconds that all ended runs took together.
     pub duration_seconds: f64,
     /// Ended runs by duration: entry i counts those of at most `DURATION_BUCKETS[i]` seconds and more than the entry

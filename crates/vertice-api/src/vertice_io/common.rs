@@ -1,8 +1,15 @@
 //! What VerticeBackup and VerticeRestore share: where the data lives and where backups go.
 
 use kube::KubeSchema;
+use kube::core::Rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Admits durations in Go's notation of at least a second; `field` names the field in the refusal.
+pub(super) fn at_least_a_second(field: &str) -> Rule {
+    Rule::new(r"self.matches('^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
+        .message(format!("{field} must be a duration of at least 1s, such as 90s, 15m or 1h30m").as_str())
+}
 
 /// The database that is backed up or restored into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Storage, Target};
+use super::common::{Storage, Target, at_least_a_second};
 
 /// Restores a backup into a database server.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -66,10 +66,7 @@ pub struct VerticeRestoreSpec {
     /// How long the restore may take, such as `2h`; then it is ended and counts as failed. `24h` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("self.matches('^([0-9]+(\\\\.[0-9]+)?(ms|s|m|h))+$') && duration(self) >= duration('1s')")
-            .message("timeout must be a duration of at least 1s, such as 90s, 15m or 1h30m")
-    )]
+    #[x_kube(validation = at_least_a_second("timeout"))]
     pub timeout: Option<String>,
 }
 

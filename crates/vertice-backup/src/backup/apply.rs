@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::{Api, Resource as _, ResourceExt as _};
 use vertice_api::vertice_io::VerticeBackup;
-use vertice_controller::apply::ApplyError;
+use vertice_controller::apply::{Applied, ApplyError, HASH_ANNOTATION};
 use vertice_controller::conditions::{self, READY};
 use vertice_controller::mutant::{self, Mutant};
 use vertice_controller::run::Context;
@@ -13,7 +13,7 @@ use super::observe::Observed;
 use super::plan::Plan;
 use super::status::Draft;
 use crate::events::{self, PlannedEvent};
-use crate::refusal::{Refusal, refusal};
+use crate::refusal::{Refusal, refusal, terminating};
 
 /// Carries `plan` out. Returns when to look again.
 pub(super) async fn apply(
@@ -23,17 +23,17 @@ pub(super) async fn apply(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
     let backup = observed.backup.as_ref();
-    let namespace = backup.namespace().unwrap_or_default();
     if mutant::on(Mutant::StatusBeforeCronJob) {
         status(context, backup, plan.draft.clone(), now).await?;
     }
     if let Some(wanted) = plan.cronjob.take() {
-        let live = observed.cronjob.as_ref().map(|cronjob| &cronjob.metadata);
-        let api = Api::<CronJob>::namespaced(context.client.clone(), &namespace);
-        if let Err(error) = context.applier.apply(&api, backup, &wanted, live).await
-            && !mutant::on(Mutant::CronJobErrorSwallowed)
-        {
-            let Refusal { reason, message, retry_at } = refusal(error, live.is_some(), now)?;
+        let refusal = match cronjob(context, observed, &wanted).await {
+            Ok(Applied::Terminating) => observed.cronjob.as_ref().map(|live| terminating(live, now)),
+            Ok(_) => None,
+            Err(_) if mutant::on(Mutant::CronJobErrorSwallowed) => None,
+            Err(error) => Some(refusal(error, observed.cronjob.is_some(), now)?),
+        };
+        if let Some(Refusal { reason, message, retry_at }) = refusal {
             let told = backup.status.as_ref().is_some_and(|status| {
                 conditions::find(&status.conditions, READY)
                     .is_some_and(|ready| ready.reason == reason && ready.message == message)
@@ -64,4 +64,25 @@ async fn status(
     let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
     context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
     Ok(())
+}
+
+/// Brings the CronJob to be.
+async fn cronjob(
+    context: &Context,
+    observed: &Observed,
+    wanted: &CronJob,
+) -> Result<Applied<CronJob>, ApplyError> {
+    let backup = observed.backup.as_ref();
+    let api = Api::<CronJob>::namespaced(context.client.clone(), &backup.namespace().unwrap_or_default());
+    let live = observed.cronjob.as_ref().map(|cronjob| &cronjob.metadata);
+    match (context.applier.apply(&api, backup, wanted, live).await, live) {
+        // Whatever was removed from it: its owner reference says that it is ours.
+        (Err(ApplyError::Foreign { .. }), Some(live)) if observed.owns_cronjob() => {
+            let mut marked = live.clone();
+            marked.annotations.get_or_insert_default().insert(HASH_ANNOTATION.to_owned(), String::new());
+            marked.managed_fields.get_or_insert_default();
+            context.applier.apply(&api, backup, wanted, Some(&marked)).await
+        }
+        (applied, _) => applied,
+    }
 }

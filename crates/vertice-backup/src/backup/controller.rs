@@ -55,9 +55,9 @@ impl Reconciler for BackupReconciler {
             return Ok(Next::Await);
         }
         let cluster = self.cluster.uid(&context.client).await?;
-        let observed =
-            observe(&context.client, &self.caches, backup, cluster, self.agent_image.clone()).await?;
         let now = context.clock.now();
+        let observed =
+            observe(&context.client, &self.caches, backup, cluster, self.agent_image.clone(), now).await?;
         let plan = plan(&observed, now)?;
         let requeue_at = Box::pin(apply(context, &observed, plan, now)).await?;
         Ok(requeue_at.map_or(Next::Await, Next::At))
@@ -84,7 +84,7 @@ pub(crate) fn controller(
         Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watcher::Config::default());
 
     let known = backups.store();
-    manager.metrics().register_collector(BackupMetrics::new(known.clone()));
+    manager.leader_collector(BackupMetrics::new(known.clone()));
     let caches = Caches { cronjobs: cronjobs.store(), jobs: jobs.store(), pods: pods.store() };
     let agent_image = settings.agent_image.clone();
     let reconciler = BackupReconciler { caches, cluster, agent_image };

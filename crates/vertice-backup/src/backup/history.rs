@@ -28,6 +28,10 @@ pub(super) struct Ledger {
     pub(super) newly_ended: Vec<BackupRun>,
     /// A run that is under way and was not known before.
     pub(super) newly_started: Option<BackupRun>,
+    /// The last instant at which a run was due and did not start.
+    pub(super) last_missed: Option<Timestamp>,
+    /// Whether that is counted now for the first time.
+    pub(super) newly_missed: bool,
 }
 
 /// Adds what is seen now to what the status remembers.
@@ -38,6 +42,7 @@ pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp)
         history: before.history.clone(),
         totals: before.totals.clone().unwrap_or_default(),
         last_success: before.last_success.clone().filter(is_known),
+        last_missed: before.last_missed.as_ref().map(|missed| missed.0),
         ..Ledger::default()
     };
     let lost = lost(before, runs, now);
@@ -74,6 +79,15 @@ impl Ledger {
         let known = self.history.iter().any(|entry| entry.job_uid == run.uid || by_name(entry));
         let oldest = self.history.iter().map(end).min();
         known || (self.history.len() >= LENGTH && run.ended() <= oldest)
+    }
+
+    /// Counts an instant at which a run was due and did not start, once.
+    pub(super) fn miss(&mut self, due: Timestamp) {
+        if self.last_missed.is_none_or(|last| last < due) {
+            self.last_missed = Some(due);
+            self.newly_missed = true;
+            self.totals.missed += 1;
+        }
     }
 
     fn count(&mut self, run: &Run) {
@@ -120,7 +134,7 @@ fn whole_second(at: Timestamp) -> Timestamp {
 }
 
 /// When an entry of the history ended: durations of Jobs are whole seconds, so nothing is lost by keeping them as text.
-fn end(entry: &BackupRun) -> Timestamp {
+pub(super) fn end(entry: &BackupRun) -> Timestamp {
     let took = entry.duration.as_deref().and_then(|text| duration::parse_positive(text).ok());
     entry.timestamp.0.saturating_add(took.unwrap_or(SignedDuration::ZERO)).unwrap_or(entry.timestamp.0)
 }

@@ -71,10 +71,13 @@ impl Collector for BackupMetrics {
 fn counters(encoder: &mut DescriptorEncoder<'_>, subjects: &[Subject]) -> fmt::Result {
     type Total = fn(&BackupTotals) -> i64;
     // The encoder appends `_total`.
-    let totals: [(&str, &str, Total); 3] = [
+    let totals: [(&str, &str, Total); 4] = [
         ("vertice_backup", "Backup runs that ended", |totals| totals.runs),
         ("vertice_backup_success", "Backup runs that succeeded", |totals| totals.succeeded),
         ("vertice_backup_failure", "Backup runs that failed", |totals| totals.failed),
+        ("vertice_backup_missed", "Times that a backup run was due and did not start", |totals| {
+            totals.missed
+        }),
     ];
     for (name, help, total) in totals {
         let series = subjects.iter().map(|subject| {

@@ -10,6 +10,7 @@ mod plan;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timetable;
 mod validate;
 
 pub(crate) use controller::controller;

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, ResourceExt};
 use vertice_api::vertice_io::{BackupRun, RunStatus, VerticeBackup};
 use vertice_controller::mutant::{self, Mutant};
 
+use super::timetable::Timetable;
 use crate::live::{self, ReadError};
 use crate::names;
 use crate::run::{self, Attempt};
@@ -37,6 +39,15 @@ pub(super) struct Observed {
     pub(super) agent_image: String,
 }
 
+impl Observed {
+    /// Whether the CronJob of that name is this very VerticeBackup's.
+    pub(super) fn owns_cronjob(&self) -> bool {
+        let uid = self.backup.uid();
+        let owners = self.cronjob.iter().flat_map(ResourceExt::owner_references);
+        owners.filter(|owner| owner.controller == Some(true)).any(|owner| Some(&owner.uid) == uid.as_ref())
+    }
+}
+
 /// Reads it all.
 pub(super) async fn observe(
     client: &Client,
@@ -44,16 +55,36 @@ pub(super) async fn observe(
     backup: Arc<VerticeBackup>,
     cluster: String,
     agent_image: String,
+    now: Timestamp,
 ) -> Result<Observed, ReadError> {
     let namespace = backup.namespace().unwrap_or_default();
-    let cronjob = ObjectRef::new(&names::cronjob(&backup.name_any())).within(&namespace);
-    let cronjob = caches.cronjobs.get(&cronjob).map(|cronjob| CronJob::clone(&cronjob));
+    let cronjob = cronjob(client, caches, &backup, &namespace, now).await?;
     let candidates = match backup.spec.target.host {
         Some(_) => Candidates::default(),
         None => live::candidates(client, &namespace).await?,
     };
     let attempts = attempts(client, caches, &backup, &namespace).await?;
     Ok(Observed { backup, cronjob, attempts, candidates, cluster, agent_image })
+}
+
+/// Before the name is called taken or a run missed, the API server is asked: the cache has only what carries our labels, and may be
+/// behind.
+async fn cronjob(
+    client: &Client,
+    caches: &Caches,
+    backup: &VerticeBackup,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Option<CronJob>, ReadError> {
+    let name = names::cronjob(&backup.name_any());
+    let known = caches.cronjobs.get(&ObjectRef::new(&name).within(namespace));
+    let known = known.map(|cronjob| CronJob::clone(&cronjob));
+    let told = backup.status.as_ref().and_then(|status| status.last_missed.as_ref()).map(|missed| missed.0);
+    let overdue = |cronjob: &CronJob| Timetable::of(cronjob, Some(cronjob), now)?.overdue(now);
+    match known {
+        Some(cronjob) if overdue(&cronjob).is_none_or(|due| told >= Some(due)) => Ok(Some(cronjob)),
+        _ => live::cronjob(client, namespace, &name).await,
+    }
 }
 
 async fn attempts(

@@ -1,27 +1,27 @@
 //! All decisions about a VerticeBackup: pure, from what was observed and the time.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::ResourceExt as _;
 use snafu::{ResultExt as _, Snafu};
 use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackupStatus};
 use vertice_catalog::report::FailureReason;
 use vertice_controller::conditions::{self, READY, Status, Wanted};
-use vertice_controller::cron::{Schedule, firing};
 use vertice_controller::mutant::{self, Mutant};
 
-use super::build::{Force, cronjob};
+use super::build::{FIRST_DEADLINE, Force, cronjob};
 use super::history::{Ledger, record};
 use super::observe::Observed;
 use super::status::{Draft, HEALTHY};
+use super::timetable::{Timetable, Unstarted};
 use super::validate::{Invalid, ValidatedBackup, validate};
 use crate::events::PlannedEvent;
 use crate::fields;
 use crate::names;
 use crate::run::{self, Attempt, Run, RunState};
 
-/// How late the first firing of a schedule that was just changed or resumed may be.
-const FIRST_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
+/// Reason of the condition and of the event: a run that was due did not start.
+const RUN_MISSED: &str = "RunMissed";
 
 /// What to do about one VerticeBackup.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
     let backup = &observed.backup;
     let before = backup.status.clone().unwrap_or_default();
     let runs = runs(observed, &before, now);
-    let ledger = if mutant::on(Mutant::TotalsOfVisibleJobs) {
+    let mut ledger = if mutant::on(Mutant::TotalsOfVisibleJobs) {
         record(&VerticeBackupStatus::default(), &runs, now)
     } else {
         record(&before, &runs, now)
@@ -58,8 +58,8 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
     let mut wanted = None;
     if let Ok(valid) = &valid {
         let force = force(observed, &before, valid, now);
-        looks.extend(force.as_ref().map(|(_, ends)| *ends));
-        let made = cronjob(backup, valid, force.as_ref().map(|(force, _)| force), &observed.agent_image);
+        looks.extend(force.as_ref().and_then(|force| force.guarded_until));
+        let made = cronjob(backup, valid, force.as_ref(), &observed.agent_image);
         let mut made = made.context(TaskSnafu { name: backup.name_any() })?;
         if mutant::on(Mutant::DeadlineKept) {
             let kept = observed.cronjob.as_ref().and_then(|live| live.spec.starting_deadline_seconds);
@@ -70,13 +70,23 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
         }
         wanted = Some(made);
     }
-    let next = next_firing(observed, wanted.as_ref(), now);
+    let table = timetable(observed, wanted.as_ref(), now);
+    let next = table.as_ref().and_then(|table| table.next(now));
     looks.extend(next);
+    let mut missed = None;
+    match table.as_ref().and_then(|table| unstarted(table, &runs, &ledger, now)) {
+        Some(Unstarted::Early(until)) => looks.push(until),
+        Some(Unstarted::Missed(due)) => {
+            ledger.miss(due);
+            missed = table.as_ref().map(|table| not_started(observed, table, due));
+        }
+        None => {}
+    }
     let ready = ready(&valid);
     let namespace = backup.namespace().unwrap_or_default();
     let draft = Draft {
-        healthy: healthy(&runs, &ledger),
-        phase: phase(&ready, backup.spec.suspend, &ledger, &runs),
+        phase: phase(&ready, backup.spec.suspend, missed.is_some(), &ledger, &runs),
+        healthy: healthy(&runs, missed, &ledger),
         ready,
         ledger,
         next_backup: next,
@@ -120,28 +130,40 @@ fn ready(valid: &Result<ValidatedBackup, Invalid>) -> Wanted {
     }
 }
 
-/// The instant at which the CronJob fires next: the one that is wanted, or, while the spec is invalid, the one that is there.
-fn next_firing(observed: &Observed, wanted: Option<&CronJob>, now: Timestamp) -> Option<Timestamp> {
+/// The firings of the CronJob: of the one that is wanted, or, while the spec is invalid, of the one that is there.
+fn timetable(observed: &Observed, wanted: Option<&CronJob>, now: Timestamp) -> Option<Timetable> {
     let live = observed.cronjob.as_ref();
-    let spec = &wanted.or(live)?.spec;
-    if spec.suspend == Some(true) {
-        return None;
-    }
-    let schedule = Schedule::parse(&spec.schedule, spec.time_zone.as_deref().unwrap_or("Etc/UTC")).ok()?;
-    let created = live.and_then(|live| live.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0);
-    let last =
-        live.and_then(|live| live.status.as_ref()).and_then(|status| status.last_schedule_time.as_ref());
-    firing::next(&schedule, created, last.map(|time| time.0), now)
+    Timetable::of(wanted.or(live.filter(|_| observed.owns_cronjob()))?, live, now)
+}
+
+/// What is to be said of a firing that no run followed. While a scheduled run is under way the next one is held back.
+fn unstarted(table: &Timetable, runs: &[Run], ledger: &Ledger, now: Timestamp) -> Option<Unstarted> {
+    let held = runs.iter().any(|run| run.ended().is_none() && !run.manual);
+    if held { None } else { table.unstarted(&ledger.history, now) }
+}
+
+/// For people: the run that was due then did not start.
+fn not_started(observed: &Observed, table: &Timetable, due: Timestamp) -> String {
+    let namespace = observed.backup.namespace().unwrap_or_default();
+    let cronjob = names::cronjob(&observed.backup.name_any());
+    let until = table.starts_until(due);
+    let until = until.map(|until| format!(" (spec.startingDeadline lets it start until {until})"));
+    format!(
+        "the run due at {due} did not start{}: `kubectl describe cronjob {cronjob} -n {namespace}` shows whether a quota or a policy \
+         refuses its Job; if it shows nothing, see whether kube-controller-manager runs",
+        until.unwrap_or_default()
+    )
 }
 
 /// A schedule that was changed or resumed begins now. Left alone, the CronJob controller would catch up at once on the last firing
-/// that the new schedule would have had, or that fell into the pause. So until its first firing a late one is not started.
+/// that the new schedule would have had, or that fell into the pause. So until its first firing a late one is not started. Since when
+/// it is in force stays written down: what would have fired before that was not missed either.
 fn force(
     observed: &Observed,
     before: &VerticeBackupStatus,
     valid: &ValidatedBackup,
     now: Timestamp,
-) -> Option<(Force, Timestamp)> {
+) -> Option<Force> {
     let live = observed.cronjob.as_ref().filter(|_| !valid.suspend)?;
     let differs =
         live.spec.schedule != valid.schedule_text || live.spec.time_zone.as_ref() != Some(&valid.zone);
@@ -163,16 +185,19 @@ fn force(
     };
     let first = valid.schedule.next_after(since)?;
     let ends = first.checked_add(FIRST_DEADLINE).ok()?;
-    (now < ends).then_some((Force { since, deadline: FIRST_DEADLINE.as_secs() }, ends))
+    Some(Force { since, guarded_until: (now < ends).then_some(ends) })
 }
 
-fn healthy(runs: &[Run], ledger: &Ledger) -> Wanted {
+fn healthy(runs: &[Run], missed: Option<String>, ledger: &Ledger) -> Wanted {
     let stuck = runs.iter().rev().find_map(|run| match &run.state {
         RunState::Running { waiting } => waiting.clone(),
         RunState::Succeeded { .. } | RunState::Failed { .. } => None,
     });
     if let Some(waiting) = stuck {
         return Wanted::new(HEALTHY, false, FailureReason::PodNotStarted.as_str(), waiting);
+    }
+    if let Some(missed) = missed {
+        return Wanted::new(HEALTHY, false, RUN_MISSED, missed);
     }
     let Some(last) = &ledger.last_ended else {
         return Wanted::new(HEALTHY, Status::Unknown, "NoBackupYet", "no run has ended yet");
@@ -192,14 +217,14 @@ fn summary(run: &vertice_api::vertice_io::BackupRun) -> String {
     format!("backup {id}: {size} in {took}")
 }
 
-fn phase(ready: &Wanted, suspended: bool, ledger: &Ledger, runs: &[Run]) -> BackupPhase {
+fn phase(ready: &Wanted, suspended: bool, missed: bool, ledger: &Ledger, runs: &[Run]) -> BackupPhase {
     if ready.status != Status::True {
         BackupPhase::Pending
     } else if runs.iter().any(|run| run.ended().is_none()) {
         BackupPhase::Running
     } else if suspended {
         BackupPhase::Suspended
-    } else if ledger.last_ended.as_ref().is_some_and(|run| run.status == RunStatus::Failed) {
+    } else if missed || ledger.last_ended.as_ref().is_some_and(|run| run.status == RunStatus::Failed) {
         BackupPhase::Failing
     } else {
         BackupPhase::Scheduled
@@ -221,16 +246,21 @@ fn events(before: &VerticeBackupStatus, draft: &Draft) -> Vec<PlannedEvent> {
     }
     if let Some(run) = &draft.ledger.newly_started {
         let kind = if run.manual { "manual" } else { "scheduled" };
-        events.push(PlannedEvent::normal("BackupStarted", "Backup", format!("{kind} run, Job {}", run.job)));
+        let note = format!("{kind} run, Job {}", run.job);
+        events.push(PlannedEvent::normal("BackupStarted", "Backup", note).of(&run.job, &run.job_uid));
+    }
+    if draft.ledger.newly_missed {
+        events.push(PlannedEvent::warning(RUN_MISSED, "Schedule", draft.healthy.message.clone()));
     }
     for run in &draft.ledger.newly_ended {
-        events.push(if run.status == RunStatus::Success {
+        let event = if run.status == RunStatus::Success {
             PlannedEvent::normal("BackupSucceeded", "Backup", format!("{} (Job {})", summary(run), run.job))
         } else {
             let reason = run.reason.as_deref().unwrap_or_default();
             let message = run.message.as_deref().unwrap_or_default();
             PlannedEvent::warning("BackupFailed", "Backup", format!("{reason}: {message} (Job {})", run.job))
-        });
+        };
+        events.push(event.of(&run.job, &run.job_uid));
     }
     events
 }

@@ -9,7 +9,7 @@ use super::history::Ledger;
 use super::plan::Plan;
 use crate::events::PlannedEvent;
 
-/// Condition: the last run succeeded, and none is stuck.
+/// Condition: the last run succeeded, none is stuck, and none that was due did not start.
 pub(super) const HEALTHY: &str = "BackupHealthy";
 
 /// A status without the times of its conditions.
@@ -40,6 +40,7 @@ impl Draft {
             conditions,
             last_backup: ledger.last_backup,
             last_success: ledger.last_success,
+            last_missed: ledger.last_missed.map(Time),
             next_backup: next_backup.map(Time),
             history: ledger.history,
             totals: Some(ledger.totals),

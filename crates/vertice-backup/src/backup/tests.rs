@@ -1,3 +1,5 @@
+mod missed;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -79,6 +81,12 @@ impl World {
 
     fn status(&self) -> &VerticeBackupStatus {
         self.backup.status.as_ref().unwrap()
+    }
+
+    /// The CronJob controller makes a Job for this instant.
+    fn fired(&mut self, due: &str) {
+        let status = json!({"lastScheduleTime": due});
+        self.cronjob.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
     }
 
     fn edit(&mut self, path: &str, value: Value) {
@@ -235,7 +243,7 @@ fn a_resumed_schedule_does_not_catch_up_on_the_pause() {
     assert_eq!(same.requeue_at, Some(at("2026-11-24T01:30:15Z")));
     let lifted = world.reconcile("2026-11-24T01:30:15Z").cronjob.unwrap();
     assert_eq!(lifted.spec.starting_deadline_seconds, Some(1500), "what the user set");
-    assert_eq!(lifted.metadata.annotations, None);
+    assert_eq!(lifted.metadata.annotations, cronjob.metadata.annotations);
 }
 
 #[test]

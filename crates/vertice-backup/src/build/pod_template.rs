@@ -87,21 +87,16 @@ fn install(image: &str) -> Container {
 }
 
 fn agent(image: &str, task_json: String) -> Container {
-    let run_name = EnvVarSource {
-        field_ref: Some(ObjectFieldSelector {
-            // The API server's default: left out, it would look like someone else's change.
-            api_version: Some("v1".to_owned()),
-            field_path: format!("metadata.labels['{}']", names::JOB_NAME_LABEL),
-        }),
-        ..EnvVarSource::default()
-    };
+    let label = |name: &str| format!("metadata.labels['{name}']");
     Container {
         name: names::AGENT_CONTAINER.to_owned(),
         image: Some(image.to_owned()),
         command: Some(vec![format!("{}/vertice-agent", task::AGENT_DIR), "run".to_owned()]),
         env: Some(vec![
             EnvVar { name: task::TASK_ENV.to_owned(), value: Some(task_json), value_from: None },
-            EnvVar { name: task::RUN_NAME_ENV.to_owned(), value: None, value_from: Some(run_name) },
+            of_pod(task::RUN_NAME_ENV, label(names::JOB_NAME_LABEL)),
+            of_pod(task::NAMESPACE_ENV, "metadata.namespace".to_owned()),
+            of_pod(task::RUN_UID_ENV, label(names::JOB_UID_LABEL)),
         ]),
         resources: Some(requests("100m", "128Mi")),
         security_context: Some(container_security()),
@@ -115,6 +110,14 @@ fn agent(image: &str, task_json: String) -> Container {
         ]),
         ..Container::default()
     }
+}
+
+/// A variable with a field of the pod itself.
+fn of_pod(name: &str, field_path: String) -> EnvVar {
+    // The API server's default: left out, it would look like someone else's change.
+    let field = ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path };
+    let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
 }
 
 /// No limits: a row of a gigabyte is dumped in one piece, and a limit would make such a backup fail.

@@ -77,7 +77,7 @@ pub(crate) fn controller(
         Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watcher::Config::default());
 
     let known = restores.store();
-    manager.metrics().register_collector(RestoreMetrics::new(known.clone()));
+    manager.leader_collector(RestoreMetrics::new(known.clone()));
     let caches = Caches { backups: backups.store(), jobs: jobs.store(), pods: pods.store() };
     let reconciler = RestoreReconciler { caches, agent_image: settings.agent_image.clone() };
     let (by_backup, by_service, by_stateful_set, by_deployment) =

@@ -131,7 +131,8 @@ fn follow(before: &VerticeRestoreStatus, attempt: &Attempt, now: Timestamp) -> P
     draft.ready = Wanted::ready(true, "Started", format!("Job {} was started", run.job));
     let mut events = Vec::new();
     if before.job_uid.is_none() {
-        events.push(PlannedEvent::normal("RestoreStarted", "Restore", format!("Job {}", run.job)));
+        let note = format!("Job {}", run.job);
+        events.push(PlannedEvent::normal("RestoreStarted", "Restore", note).of(&run.job, &run.uid));
     }
     if let RunState::Running { waiting } = &run.state {
         draft.complete = match waiting {
@@ -185,7 +186,7 @@ fn end(draft: &mut Draft, run: &Run) -> PlannedEvent {
         }
     };
     draft.record(run);
-    event
+    event.of(&run.job, &run.uid)
 }
 
 /// What the Job was told to do; the VerticeBackup that it was made from may have changed since.

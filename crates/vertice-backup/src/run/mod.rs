@@ -29,7 +29,7 @@ use vertice_controller::run::ObjectKey;
 
 use crate::names;
 
-/// How long a Job may be without a pod before that is told.
+/// How long a Job may be without a pod, or a pod without a node or image, before that is told.
 pub(crate) const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// The longest message in a run's status.
 const MESSAGE_MAX: usize = 2048;
@@ -124,10 +124,15 @@ pub(crate) fn judge(attempt: &Attempt, last_waiting: Option<&str>, now: Timestam
     Run { job: job.name_any(), uid: job.uid().unwrap_or_default(), manual, started, state }
 }
 
-/// Until when a Job without a pod is only slow; none when it has one or its patience is over.
+/// Until when a run whose pod does not start is only slow; none when it is not waited for, or not any more.
 pub(crate) fn patience_ends(attempt: &Attempt, started: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let until = started.checked_add(PATIENCE).ok()?;
-    (attempt.pods.is_empty() && !is_suspended(&attempt.job) && until > now).then_some(until)
+    let since = if attempt.pods.is_empty() {
+        started
+    } else {
+        pods::obstacle(&attempt.pods).filter(|obstacle| obstacle.may_pass)?.since.unwrap_or(started)
+    };
+    let until = since.checked_add(PATIENCE).ok()?;
+    (!is_suspended(&attempt.job) && until > now).then_some(until)
 }
 
 /// The end of a run whose Job was deleted before it ended.
@@ -194,7 +199,7 @@ fn failed(
 fn overdue(attempt: &Attempt, last_waiting: Option<&str>) -> (FailureReason, String) {
     let seconds = attempt.job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
     let timeout = duration::format(SignedDuration::from_secs(seconds));
-    let stuck = pods::waiting(&attempt.pods);
+    let stuck = pods::obstacle(&attempt.pods).map(|obstacle| obstacle.message);
     if let Some(waiting) = stuck.as_deref().or(last_waiting) {
         let message =
             format!("the run was ended after {timeout} (spec.timeout), its pod had not started: {waiting}");
@@ -217,17 +222,15 @@ fn no_report(attempt: &Attempt, condition: &JobCondition) -> (FailureReason, Str
 }
 
 fn waiting(attempt: &Attempt, started: Timestamp, now: Timestamp) -> Option<String> {
-    if attempt.pods.is_empty() {
-        let late = now.duration_since(started) >= PATIENCE;
-        let name = attempt.job.name_any();
-        return (late && !is_suspended(&attempt.job)).then(|| {
-            format!(
-                "Job {name} has no pod for {}; kubectl describe job {name} tells why",
-                duration::format(PATIENCE)
-            )
-        });
+    if is_suspended(&attempt.job) || patience_ends(attempt, started, now).is_some() {
+        return None;
     }
-    pods::waiting(&attempt.pods)
+    if attempt.pods.is_empty() {
+        let name = attempt.job.name_any();
+        let patience = duration::format(PATIENCE);
+        return Some(format!("Job {name} has no pod for {patience}; kubectl describe job {name} tells why"));
+    }
+    pods::obstacle(&attempt.pods).map(|obstacle| obstacle.message)
 }
 
 fn shorten(mut text: String) -> String {

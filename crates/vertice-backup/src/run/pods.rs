@@ -1,12 +1,24 @@
 //! What pods say about a run.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use vertice_catalog::report::Report;
 
 use crate::names;
 
-/// Reasons of a waiting container that do not pass by themselves within seconds.
+/// What keeps a run's pod from starting.
+#[derive(Debug)]
+pub(super) struct Obstacle {
+    /// For people.
+    pub(super) message: String,
+    /// When the pod was made.
+    pub(super) since: Option<Timestamp>,
+    /// Whether it may pass within moments: a node is being made, a registry was busy.
+    pub(super) may_pass: bool,
+}
+
+/// Reasons of a waiting container that do not pass by themselves within seconds, but for [`FIRST_PULL`].
 const STUCK: [&str; 8] = [
     "CreateContainerConfigError",
     "CreateContainerError",
@@ -17,6 +29,8 @@ const STUCK: [&str; 8] = [
     "InvalidImageName",
     "RunContainerError",
 ];
+/// The first attempt to pull failed; `ImagePullBackOff` is said of the next ones.
+const FIRST_PULL: &str = "ErrImagePull";
 
 /// The report of a run: a good one if any pod has one, else that of the pod that ended last.
 pub(super) fn report(pods: &[Pod]) -> Option<Report> {
@@ -26,9 +40,10 @@ pub(super) fn report(pods: &[Pod]) -> Option<Report> {
     good.or_else(|| reports.pop()).map(|(_, report)| report)
 }
 
-/// What keeps a run's pod from starting, if anything does for longer than a moment.
-pub(super) fn waiting(pods: &[Pod]) -> Option<String> {
+/// What keeps a run's pod from starting, if anything does.
+pub(super) fn obstacle(pods: &[Pod]) -> Option<Obstacle> {
     let pod = newest(pods)?;
+    let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     let unschedulable = status.conditions.iter().flatten().find(|condition| {
@@ -38,14 +53,16 @@ pub(super) fn waiting(pods: &[Pod]) -> Option<String> {
     });
     if let Some(condition) = unschedulable {
         let message = condition.message.as_deref().unwrap_or("no node takes it");
-        return Some(format!("pod {name} is not scheduled: {message}"));
+        let message = format!("pod {name} is not scheduled: {message}");
+        return Some(Obstacle { message, since, may_pass: true });
     }
     let init = status.init_container_statuses.iter().flatten();
     init.chain(status.container_statuses.iter().flatten()).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;
         let message = waiting.message.as_deref().unwrap_or("no message");
-        Some(format!("pod {name}, image {}: {reason}: {message}", container.image))
+        let message = format!("pod {name}, image {}: {reason}: {message}", container.image);
+        Some(Obstacle { message, since, may_pass: reason == FIRST_PULL })
     })
 }
 
@@ -92,7 +109,7 @@ fn read(pod: &Pod) -> Option<Report> {
         .ok()
 }
 
-fn ended(pod: &Pod) -> Option<jiff::Timestamp> {
+fn ended(pod: &Pod) -> Option<Timestamp> {
     let end = end(agent(pod)?.state.as_ref())?;
     Some(end.finished_at.as_ref().map(|time| time.0).unwrap_or_default())
 }

@@ -168,6 +168,28 @@ fn a_job_without_a_pod_is_told_after_a_while_and_looked_at_then() {
 }
 
 #[test]
+fn what_may_pass_is_told_after_a_while_and_looked_at_then() {
+    let made = at("2026-11-21T02:10:00Z");
+    let judged = |mut pod: Pod, now: &str| {
+        pod.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(made));
+        let attempt =
+            Attempt { job: job(&json!({"startTime": "2026-11-21T02:00:00Z", "active": 1})), pods: vec![pod] };
+        let run = judge(&attempt, None, at(now));
+        let RunState::Running { waiting } = run.state else { panic!("{now}") };
+        (waiting.is_some(), patience_ends(&attempt, run.started, at(now)))
+    };
+    let (early, over) = ("2026-11-21T02:10:29Z", "2026-11-21T02:10:30Z");
+    for pod in [unschedulable(), waiting("initContainerStatuses", "ErrImagePull", "502 Bad Gateway")] {
+        assert_eq!(judged(pod.clone(), early), (false, Some(at(over))), "a replacement pod has its own time");
+        assert_eq!(judged(pod, over), (true, None));
+    }
+    for reason in ["ImagePullBackOff", "CreateContainerConfigError"] {
+        let pod = waiting("containerStatuses", reason, "no such image");
+        assert_eq!(judged(pod, early), (true, None), "{reason}");
+    }
+}
+
+#[test]
 fn the_report_of_the_last_attempt_counts() {
     let mut first = pod("first", 1, "Error", Some(wrong_password()));
     let ended = &mut first.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];

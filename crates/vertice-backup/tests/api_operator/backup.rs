@@ -3,11 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackup};
+use vertice_backup::names::{BACKUP_LABEL, OWNER_UID_LABEL};
 use vertice_catalog::report::FailureReason;
+use vertice_controller::apply::HASH_ANNOTATION;
 use vertice_controller::cron::Schedule;
 use vertice_controller::metrics::ReconcileResult;
 
@@ -15,7 +18,7 @@ use crate::runs::{self, backed_up, failed};
 use crate::stage::{Operator, Stage, wait};
 
 /// Makes the operator look at everything in the namespace again, and waits until it has.
-async fn wake(stage: &Stage, operator: &Operator) {
+pub(crate) async fn wake(stage: &Stage, operator: &Operator) {
     let before = operator.backup.reconciles(ReconcileResult::Success);
     let now = Timestamp::now().to_string();
     stage.patch::<Service>("db", json!({"metadata": {"annotations": {"touched": now}}})).await;
@@ -142,6 +145,66 @@ async fn a_cronjob_of_someone_else_is_left_alone_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cronjob_that_does_not_look_like_ours_any_more_is_ours_all_the_same() {
+    let stage = Stage::set("labels").await;
+    let operator = stage.operator();
+    stage.backup("shop", json!({})).await;
+    stage.judged("shop").await;
+    let made = stage.cronjob("shop").await;
+    let labels = json!({BACKUP_LABEL: null, OWNER_UID_LABEL: null});
+    stage.patch::<CronJob>("shop-backup", json!({"metadata": {"labels": labels}})).await;
+    let labelled = |found: &CronJob| found.labels() == made.labels();
+    stage.until("shop-backup", "has its labels", labelled).await;
+    let told = stage.event("shop", "DriftCorrected").await;
+    assert!(told.contains("metadata.labels"), "{told}");
+
+    // Nothing but the owner reference is left.
+    let bare = json!({"labels": labels, "annotations": {HASH_ANNOTATION: null}, "managedFields": [{}]});
+    stage.patch::<CronJob>("shop-backup", json!({"metadata": bare, "spec": {"schedule": "0 0 1 1 *"}})).await;
+    let again = stage.until("shop-backup", "has its labels", labelled).await;
+    assert_eq!((again.uid(), again.spec.schedule.as_str()), (made.uid(), "30 2 * * *"));
+    let events = stage.events("shop").await;
+    assert!(!events.iter().any(|event| event.contains("NameTaken")), "{events:#?}");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cronjob_that_is_being_deleted_is_told_and_made_again() {
+    let stage = Stage::set("terminating").await;
+    let operator = stage.operator();
+    stage.backup("shop", json!({})).await;
+    stage.judged("shop").await;
+    let made = stage.cronjob("shop").await;
+    stage.patch::<CronJob>("shop-backup", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
+    stage.api::<CronJob>().delete("shop-backup", &DeleteParams::background()).await.unwrap();
+    let ready = |found: &VerticeBackup| found.status.as_ref().map(|status| status.conditions[0].clone());
+    let told = stage
+        .backup_until("shop", "says so", |found| {
+            ready(found).is_some_and(|ready| ready.reason == "CronJobTerminating")
+        })
+        .await;
+    assert_eq!(ready(&told).unwrap().status, "False");
+    let message = format!(
+        "CronJob {}/shop-backup is being deleted and waits for its finalizers example.com/hold: no run starts until it is gone and \
+         made again",
+        stage.namespace
+    );
+    assert_eq!(ready(&told).unwrap().message, message);
+    let status = told.status.unwrap();
+    assert_eq!((status.phase, status.next_backup), (Some(BackupPhase::Pending), None));
+    stage.event("shop", "CronJobTerminating").await;
+
+    stage.patch::<CronJob>("shop-backup", json!({"metadata": {"finalizers": null}})).await;
+    stage.until("shop-backup", "is made again", |found: &CronJob| found.uid() != made.uid()).await;
+    stage
+        .backup_until("shop", "is in force", |found| {
+            ready(found).is_some_and(|ready| ready.status == "True" && ready.reason == "Scheduled")
+        })
+        .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_are_followed_and_counted_once_over_restarts() {
     let stage = Stage::set("runs").await;
     let operator = stage.operator();
@@ -192,6 +255,11 @@ async fn runs_are_followed_and_counted_once_over_restarts() {
     );
 
     stage.event("shop", "BackupFailed").await;
+    let told = stage.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+    let told = told.into_iter().find(|event| event.reason.as_deref() == Some("BackupFailed")).unwrap();
+    let job = told.related.unwrap();
+    assert_eq!((job.kind.as_deref(), job.name.as_deref()), (Some("Job"), Some("shop-2")));
+    assert_eq!(job.uid, stage.get::<Job>("shop-2").await.uid());
     wake(&stage, &operator).await;
     operator.kill().await;
     runs::delete(&stage, "shop-2").await;

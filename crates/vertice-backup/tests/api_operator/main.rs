@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::large_futures)]
 
 mod backup;
+mod clock;
 mod crash;
+mod missed;
 mod mistakes;
 mod restore;
 mod runs;

@@ -22,7 +22,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -148,22 +148,6 @@ impl Applier {
                 self.tell(&K::plural(&()), &intent, owner, &fields).await;
                 Ok(Applied::Corrected(object, fields))
             }
-        }
-    }
-
-    /// Deletes an object together with what it owns (in the background). One that is gone already is fine; one of the same name
-    /// that is not the observed one is left alone.
-    pub async fn delete<K>(&self, api: &Api<K>, observed: &ObjectMeta) -> Result<(), ApplyError>
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
-    {
-        let name = observed.name.as_deref().unwrap_or_default();
-        let preconditions = Preconditions { uid: observed.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        match api.delete(name, &params).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(ApplyError::from_kube(describe::<K>(observed), error)),
         }
     }
 

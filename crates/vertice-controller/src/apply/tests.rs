@@ -222,22 +222,6 @@ async fn metadata_without_managed_fields_costs_one_read_and_no_write() {
 }
 
 #[tokio::test]
-async fn deleting_names_the_observed_object_and_takes_gone_for_done() {
-    let fake = FakeServer::new(|_| {
-        (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}))
-    });
-    let metrics = Metrics::new().controller("test");
-    let applier = Applier::new("vertice-test", Events::new(fake.client(), "vertice-test"), metrics);
-    let observed = ObjectMeta { name: Some("a".into()), uid: Some("u-1".into()), ..ObjectMeta::default() };
-    let api: Api<ConfigMap> = Api::namespaced(fake.client(), "ns");
-    applier.delete(&api, &observed).await.unwrap();
-    let seen = fake.seen();
-    assert_eq!(seen[0].method, http::Method::DELETE);
-    assert_eq!(seen[0].body["preconditions"]["uid"], "u-1");
-    assert_eq!(seen[0].body["propagationPolicy"], "Background");
-}
-
-#[tokio::test]
 async fn a_status_is_written_only_when_it_changed_and_only_over_what_was_seen() {
     let setup = Setup::new();
     let mut object = setup.owner.clone();

@@ -231,7 +231,7 @@ impl<'a> Path<'a> {
     }
 }
 
-fn query(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
     uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='))
 }
 

@@ -18,6 +18,7 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 use super::{
     Call, Fence, Verb,
     intercept::{After, Before, Interceptor, Occurrences},
+    opened::Opened,
     watch,
 };
 use crate::metrics::ControllerMetrics;
@@ -53,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) deadline: Duration,
     pub(crate) metrics: Option<ControllerMetrics>,
     pub(crate) fence: Option<Arc<dyn Fence>>,
+    pub(crate) watches: Option<Opened>,
     pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
     pub(crate) occurrences: Occurrences,
 }
@@ -113,6 +115,7 @@ where
         let body = body.collect_bytes().await?;
         let call = Call::read(&parts, &body);
         let stream = call.is_stream(&parts.uri);
+        let uri = parts.uri.clone();
         let request = Request::from_parts(parts, Body::from(body));
         let exchange = async {
             let response = self.intercepted(&call, request).await?;
@@ -124,10 +127,14 @@ where
             let bytes = body.collect().await?.to_bytes();
             Ok(Response::from_parts(parts, full(bytes)))
         };
-        match tokio::time::timeout(self.settings.deadline, exchange).await {
+        let result = match tokio::time::timeout(self.settings.deadline, exchange).await {
             Ok(result) => result,
             Err(_) => Err(self.late(&call).into()),
+        };
+        if let Some(watches) = self.settings.watches.as_ref().filter(|_| call.verb == Verb::Watch) {
+            watches.tried(&call, &uri, result.as_ref().map(Response::status));
         }
+        result
     }
 
     /// Sends the request between the interceptor's hooks.

@@ -7,6 +7,7 @@
 mod call;
 mod intercept;
 mod layer;
+mod opened;
 mod watch;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -23,8 +24,9 @@ pub use self::{
 use self::{
     intercept::Occurrences,
     layer::{CallLayer, Settings},
+    opened::Opened,
 };
-use crate::metrics::ControllerMetrics;
+use crate::{metrics::ControllerMetrics, readiness::Readiness};
 
 /// How long one call may take if nobody says otherwise. Admission webhooks may take 10 s each by default, hence more than that.
 pub const DEADLINE: Duration = Duration::from_secs(15);
@@ -41,12 +43,13 @@ pub struct Options {
     deadline: Duration,
     metrics: Option<ControllerMetrics>,
     fence: Option<Arc<dyn Fence>>,
+    watches: Option<Opened>,
     interceptor: Option<Arc<dyn Interceptor>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { deadline: DEADLINE, metrics: None, fence: None, interceptor: None }
+        Self { deadline: DEADLINE, metrics: None, fence: None, watches: None, interceptor: None }
     }
 }
 
@@ -70,6 +73,12 @@ impl Options {
         Self { fence: Some(fence), ..self }
     }
 
+    /// Makes the process unready while a watch of this client cannot be opened; `client` tells its watches from those of others.
+    #[must_use]
+    pub fn watches(self, readiness: Readiness, client: &str) -> Self {
+        Self { watches: Some(Opened::new(readiness, client)), ..self }
+    }
+
     /// Lets a test stand between the controller and the server.
     #[must_use]
     pub fn interceptor(self, interceptor: Arc<dyn Interceptor>) -> Self {
@@ -90,8 +99,9 @@ pub struct BuildError {
 pub fn build(mut config: kube::Config, options: Options) -> Result<Client, BuildError> {
     let url = config.cluster_url.to_string();
     config.default_retry = false;
-    let Options { deadline, metrics, fence, interceptor } = options;
-    let settings = Settings { deadline, metrics, fence, interceptor, occurrences: Occurrences::default() };
+    let Options { deadline, metrics, fence, watches, interceptor } = options;
+    let occurrences = Occurrences::default();
+    let settings = Settings { deadline, metrics, fence, watches, interceptor, occurrences };
     let builder = ClientBuilder::try_from(config).context(BuildSnafu { url })?;
     Ok(builder.with_layer(&CallLayer(Arc::new(settings))).build())
 }

@@ -205,7 +205,7 @@ pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> String {
 /// Logs why a watch does not work, and says what is waited for until there is a list again.
 ///
 /// A cache that is `filled` is not waited for when only its watch cannot be opened: an opened watch says nothing until an object
-/// changes, so nobody would learn of the recovery, and a quiet cluster would look unready for ever.
+/// changes, so nobody would learn of the recovery here. The client does, see [`crate::client::Options::watches`].
 fn report(error: &watcher::Error, kind: &str, gate: &Gate, filled: bool) {
     use watcher::Error as E;
     if filled && matches!(error, E::WatchStartFailed(_)) {

@@ -5,7 +5,7 @@ use vertice_catalog::manifest::Database;
 
 use super::error::PostgresError;
 use super::quote::{ident, literal, setting};
-use super::restore::MARK;
+use super::restore::{MARK, is_scratch};
 use super::session::Session;
 
 /// `to_jsonb` of the row, because columns came and went: `datlocprovider` (15), `daticulocale` (15, 16), `daticurules` (16),
@@ -68,8 +68,7 @@ pub(super) async fn select(
     wanted: Option<&[String]>,
 ) -> Result<Vec<Database>, PostgresError> {
     let rows: Vec<Row> = session.json("template1", "list the databases", QUERY).await?;
-    let rows = rows.into_iter().filter(|row| !row.comment.as_deref().unwrap_or_default().starts_with(MARK));
-    let mut databases: Vec<_> = rows.map(describe).collect();
+    let mut databases: Vec<_> = rows.into_iter().filter(|row| !is_under_restore(row)).map(describe).collect();
     if let Some(wanted) = wanted {
         let missing: Vec<_> = wanted
             .iter()
@@ -86,6 +85,13 @@ pub(super) async fn select(
         database.object = format!("databases/{number}.dump");
     }
     Ok(databases)
+}
+
+fn is_under_restore(row: &Row) -> bool {
+    match &row.comment {
+        Some(comment) => comment.starts_with(MARK),
+        None => is_scratch(&row.name, row.connection_limit),
+    }
 }
 
 fn describe(row: Row) -> Database {

@@ -117,6 +117,22 @@ pub enum PostgresError {
         /// The other run's pod.
         holder: String,
     },
+    /// The answer to the last step of a restore was lost, and the server did not come back to be asked.
+    #[snafu(display(
+        "the connection to {server} broke while the restored databases took their places, and the server did not come back within \
+         {seconds} s to tell whether they did ({words}): look into {} when it is back, and restore again if nothing has changed",
+        names(databases)
+    ))]
+    Unknown {
+        /// The server.
+        server: String,
+        /// Which databases.
+        databases: Vec<String>,
+        /// How long it was asked.
+        seconds: u64,
+        /// The tool's last words.
+        words: String,
+    },
     /// Restores need a primary.
     #[snafu(display("{server} is a standby: restore into its primary"))]
     Standby {
@@ -176,6 +192,7 @@ impl PostgresError {
             Self::Busy { .. } => FailureReason::AlreadyRunning,
             Self::NoCreateDb { .. } => FailureReason::PermissionDenied,
             Self::NoObject { .. } => FailureReason::ChecksumMismatch,
+            Self::Unknown { .. } => FailureReason::HostUnreachable,
             Self::UnusablePassword { .. }
             | Self::WorkDir { .. }
             | Self::Run { .. }
@@ -190,6 +207,15 @@ impl PostgresError {
     pub(super) fn is_in_use(&self) -> bool {
         let states = [" 55006: ", " 55P03: "];
         matches!(self, Self::Refused { words, .. } if states.iter().any(|state| words.contains(state)))
+    }
+
+    /// Whether psql said that the server refused a statement, or that it never reached the server. Otherwise the connection broke,
+    /// and what was sent last may have been done.
+    pub(super) fn is_definite(&self) -> bool {
+        let never_reached =
+            ["psql: error: connection to server at ", "psql: error: could not translate host name "];
+        matches!(self, Self::Refused { words, .. }
+            if words.contains("ERROR:  ") || never_reached.iter().any(|begin| words.starts_with(begin)))
     }
 }
 
@@ -423,6 +449,33 @@ mod tests {
         assert!(refused("ERROR:  55006: database \"orders\" is being accessed by other users").is_in_use());
         assert!(refused("ERROR:  55P03: canceling statement due to lock timeout").is_in_use());
         assert!(!refused("ERROR:  42501: must be owner of database orders").is_in_use());
+    }
+
+    #[test]
+    fn what_was_sent_may_have_been_done_only_when_the_connection_broke() {
+        // Recorded from psql 15.18.
+        let refused = |stderr: &str| PostgresError::Refused {
+            doing: "swap".into(),
+            server: "shop@orders-db:5432".into(),
+            secret: "orders-db".into(),
+            reason: classify(stderr),
+            words: told(stderr, ""),
+        };
+        assert!(refused("psql:<stdin>:7: ERROR:  42501: must be owner of database orders\n").is_definite());
+        assert!(
+            refused(
+                "psql: error: connection to server at \"127.0.0.1\", port 5998 failed: Connection refused\n"
+            )
+            .is_definite()
+        );
+        for broken in [
+            "psql:<stdin>:9: server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n\
+             \tbefore or while processing the request.\npsql:<stdin>:9: error: connection to server was lost\n",
+            "psql:<stdin>:9: FATAL:  57P01: terminating connection due to administrator command\n",
+            "psql: error: ended by signal: 9 (SIGKILL) without a word",
+        ] {
+            assert!(!refused(broken).is_definite(), "{broken}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What of `pg_dumpall --globals-only` is put back: roles that do not exist yet, and their memberships. Existing roles keep their
-//! attributes, passwords and memberships (one that was revoked since must not come back), and tablespaces are not made: their
-//! folders belong to another machine.
+//! What of `pg_dumpall --globals-only` is put back: roles that do not exist yet, their memberships and their privileges on parameters.
+//! Existing roles keep their attributes, passwords, memberships and privileges (one that was revoked since must not come back), and
+//! tablespaces are not made: their folders belong to another machine.
 
 use std::collections::HashSet;
 
@@ -17,6 +17,19 @@ pub(super) struct Plan {
     pub(super) statements: Vec<String>,
     /// Roles that they create.
     pub(super) creates: Vec<String>,
+    /// Privileges of these roles on parameters.
+    pub(super) parameters: Vec<ParameterGrant>,
+    /// Privileges of other roles, and of everybody, on parameters; these statements are not run.
+    pub(super) left: Vec<String>,
+}
+
+/// A privilege on a parameter of the server's configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ParameterGrant {
+    /// The statement that gives it.
+    pub(super) grant: String,
+    /// The one that takes it away.
+    pub(super) revoke: String,
 }
 
 /// Picks the statements to run.
@@ -24,6 +37,15 @@ pub(super) fn plan(dump: &str, existing: &Existing) -> Plan {
     let mut plan = Plan::default();
     for statement in statements(dump) {
         let words = words(statement);
+        if let Some((role, revoke)) = parameter_grant(statement, &words) {
+            let grant = format!("{statement};");
+            if is_new(&plan, role) {
+                plan.parameters.push(ParameterGrant { grant, revoke });
+            } else {
+                plan.left.push(grant);
+            }
+            continue;
+        }
         let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
         let wanted = match texts.as_slice() {
             ["create", "role", role, ..] => {
@@ -35,8 +57,7 @@ pub(super) fn plan(dump: &str, existing: &Existing) -> Plan {
             }
             ["alter", "role", role, ..]
             | ["comment", "on", "role", role, ..]
-            | ["security", "label", "for", _, "on", "role", role, ..]
-            | ["grant", _, "on", "parameter", .., role] => is_new(&plan, role),
+            | ["security", "label", "for", _, "on", "role", role, ..] => is_new(&plan, role),
             ["grant", role, "to", member, ..] => {
                 if is_new(&plan, role) || is_new(&plan, member) {
                     plan.statements.push(without_grantor(statement, &words));
@@ -54,6 +75,20 @@ pub(super) fn plan(dump: &str, existing: &Existing) -> Plan {
 
 fn is_new(plan: &Plan, role: &str) -> bool {
     plan.creates.iter().any(|created| created == role)
+}
+
+/// The role of `GRANT ALTER SYSTEM ON PARAMETER work_mem TO role WITH GRANT OPTION`, and the statement that takes all of it away.
+fn parameter_grant<'a>(statement: &str, words: &'a [Word]) -> Option<(&'a str, String)> {
+    let begins = words.first()?.is("grant");
+    let at = words.windows(2).position(|pair| pair[0].is("on") && pair[1].is("parameter"))?;
+    let [parameter, to, role, rest @ ..] = words.get(at + 2..)? else { return None };
+    if !begins || !to.is("to") {
+        return None;
+    }
+    let end = rest.first().map_or(statement.len(), |word| word.begin);
+    let parameter = statement[parameter.begin..to.begin].trim_end();
+    let grantee = statement[role.begin..end].trim_end();
+    Some((&role.text, format!("REVOKE ALL ON PARAMETER {parameter} FROM {grantee} CASCADE;")))
 }
 
 /// Whoever restores is the grantor: since PostgreSQL 16 the original one may lack the right to be.
@@ -187,7 +222,14 @@ ALTER ROLE postgres SET work_mem TO '64MB';
 GRANT "role; with ""quotes""" TO limited WITH ADMIN OPTION GRANTED BY postgres;
 GRANT pg_read_all_data TO limited GRANTED BY postgres;
 GRANT pg_monitor TO postgres GRANTED BY postgres;
-GRANT SET ON PARAMETER log_min_duration_statement TO limited;
+GRANT SET ON PARAMETER "app.mode" TO PUBLIC;
+GRANT ALTER SYSTEM ON PARAMETER "app.mode" TO "role; with ""quotes""";
+GRANT ALL ON PARAMETER log_min_duration_statement TO limited;
+GRANT ALTER SYSTEM ON PARAMETER wal_level TO postgres;
+GRANT SET ON PARAMETER work_mem TO limited WITH GRANT OPTION;
+SET SESSION AUTHORIZATION limited;
+GRANT SET ON PARAMETER work_mem TO "role; with ""quotes""" WITH GRANT OPTION;
+RESET SESSION AUTHORIZATION;
 
 CREATE TABLESPACE fast OWNER postgres LOCATION '/mnt/fast';
 GRANT ALL ON TABLESPACE fast TO limited;
@@ -207,10 +249,34 @@ GRANT ALL ON TABLESPACE fast TO limited;
     }
 
     #[test]
+    fn privileges_on_parameters_come_back_for_new_roles_only() {
+        let plan = plan(DUMP, &existing());
+        let both =
+            plan.parameters.iter().map(|ParameterGrant { grant, revoke }| format!("{grant}\n  {revoke}"));
+        insta::assert_snapshot!(both.collect::<Vec<_>>().join("\n"));
+        assert_eq!(
+            plan.left,
+            [
+                r#"GRANT SET ON PARAMETER "app.mode" TO PUBLIC;"#,
+                "GRANT ALTER SYSTEM ON PARAMETER wal_level TO postgres;"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_role_that_is_called_like_a_keyword_is_a_role() {
+        let dump = r#"CREATE ROLE "on"; CREATE ROLE "parameter"; GRANT "on" TO "parameter" GRANTED BY z;"#;
+        let plan = plan(dump, &existing());
+        assert_eq!((plan.statements.len(), plan.parameters.len(), plan.left.len()), (3, 0, 0));
+    }
+
+    #[test]
     fn among_existing_roles_nothing_is_granted_again() {
         let mut existing = existing();
         existing.roles.extend(["limited".to_owned(), "role; with \"quotes\"".to_owned()]);
-        assert_eq!(plan(DUMP, &existing), Plan::default());
+        let plan = plan(DUMP, &existing);
+        assert_eq!((plan.statements, plan.creates, plan.parameters), Default::default());
+        assert_eq!(plan.left.len(), 6);
     }
 
     #[test]

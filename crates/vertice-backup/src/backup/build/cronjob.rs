@@ -1,6 +1,6 @@
 //! The CronJob of a VerticeBackup.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{
     CronJob, CronJobSpec, JobSpec, JobTemplateSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
     PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
@@ -17,18 +17,21 @@ use crate::backup::validate::ValidatedBackup;
 use crate::build::{Workload, pod_template};
 use crate::names;
 
-/// Ended Jobs of each kind that are kept to be looked at; the history in the status does not need them.
-const KEPT_JOBS: i32 = 3;
+/// Ended Jobs of each kind that are kept: what ends while the operator is down is counted as long as its Job is there.
+const KEPT_JOBS: i32 = 10;
 /// How often a run whose pod was killed from outside (memory, node) may start again.
 const RETRIES: i32 = 2;
 
-/// How a schedule that was just changed or resumed is kept from catching up on firings of the time before.
+/// How late the first firing of a schedule that was just changed or resumed may be.
+pub(in crate::backup) const FIRST_DEADLINE: SignedDuration = SignedDuration::from_secs(15);
+
+/// When a schedule that was changed or resumed came into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backup) struct Force {
-    /// Since when the schedule is in force.
+    /// Firings up to here are not caught up.
     pub(in crate::backup) since: Timestamp,
-    /// Seconds for which a firing may be late meanwhile.
-    pub(in crate::backup) deadline: i64,
+    /// Until then its first firing may be late for [`FIRST_DEADLINE`] only; none when that is over.
+    pub(in crate::backup) guarded_until: Option<Timestamp>,
 }
 
 /// Builds the CronJob.
@@ -42,10 +45,8 @@ pub(in crate::backup) fn cronjob(
     let uid = backup.metadata.uid.as_deref().unwrap_or_default();
     let annotations =
         force.map(|force| [(names::IN_FORCE_SINCE_ANNOTATION.to_owned(), force.since.to_string())].into());
-    let deadline = match (valid.starting_deadline, force) {
-        (Some(deadline), Some(force)) => Some(deadline.min(force.deadline)),
-        (deadline, force) => deadline.or(force.map(|force| force.deadline)),
-    };
+    let guard = force.and_then(|force| force.guarded_until).map(|_| FIRST_DEADLINE.as_secs());
+    let deadline = valid.starting_deadline.into_iter().chain(guard).min();
     let has_owner = !mutant::on(Mutant::CronJobWithoutOwner);
     let ignored = mutant::on(Mutant::SuspendIgnored) && backup.status.is_some();
     Ok(CronJob {
@@ -54,6 +55,8 @@ pub(in crate::backup) fn cronjob(
             namespace: backup.metadata.namespace.clone(),
             labels: Some(names::labels("schedule", names::BACKUP_LABEL, name, uid)),
             annotations,
+            // Without `blockOwnerDeletion`: a deletion of the owner need not wait for it, and with it the operator would need rights on the
+            // owner's finalizers wherever the admission plug-in OwnerReferencesPermissionEnforcement is on.
             owner_references: Some(
                 backup.controller_owner_ref(&()).into_iter().filter(|_| has_owner).collect(),
             ),

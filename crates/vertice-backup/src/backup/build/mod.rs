@@ -2,4 +2,4 @@
 
 mod cronjob;
 
-pub(super) use cronjob::{Force, cronjob};
+pub(super) use cronjob::{FIRST_DEADLINE, Force, cronjob};

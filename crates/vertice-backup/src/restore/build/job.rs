@@ -34,6 +34,7 @@ pub(in crate::restore) fn job(
             name: Some(names::restore_job(name)),
             namespace: restore.metadata.namespace.clone(),
             labels: Some(labels),
+            // Without `blockOwnerDeletion`, as for the CronJob of a VerticeBackup.
             owner_references: Some(restore.controller_owner_ref(&()).into_iter().collect()),
             ..ObjectMeta::default()
         },

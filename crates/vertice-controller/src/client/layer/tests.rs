@@ -56,6 +56,7 @@ fn settings() -> Settings {
         deadline: Duration::from_secs(3),
         metrics: None,
         fence: None,
+        watches: None,
         interceptor: None,
         occurrences: Occurrences::default(),
     }

@@ -89,6 +89,7 @@ impl Server {
             deadline: Duration::from_secs(3),
             metrics: None,
             fence: None,
+            watches: None,
             interceptor,
             occurrences: Occurrences::default(),
         };

@@ -1,6 +1,7 @@
 //! One restore: into databases of other names, which take their places when all of them are known to be right.
 
 mod mark;
+mod outcome;
 mod scratch;
 mod swap;
 mod target;
@@ -12,7 +13,7 @@ use tokio::sync::Mutex;
 use vertice_catalog::manifest::{Database, Manifest, Object, Role};
 
 use super::error::PostgresError;
-use super::globals::{self, Existing};
+use super::globals::{self, Existing, ParameterGrant};
 use super::quote::ident;
 use super::session::Session;
 use crate::mutant::{self, Mutant};
@@ -21,6 +22,7 @@ use crate::progress::Progress;
 use crate::storage::Bucket;
 
 pub(super) use mark::MARK;
+pub(super) use scratch::is_scratch;
 
 /// Where we ask from: it is never restored, and unlike `postgres` nobody renames it.
 const ADMIN: &str = "template1";
@@ -63,6 +65,8 @@ pub struct Undo(StdMutex<Made>);
 struct Made {
     databases: Vec<String>,
     roles: Vec<String>,
+    /// Statements that take privileges away again, with which a role could not be dropped.
+    revokes: Vec<String>,
 }
 
 impl Undo {
@@ -137,8 +141,12 @@ async fn make(
         target::check_still_empty(session, parts).await?;
     }
     let _uncut = request.critical.lock().await;
-    swap::swap(session, request, parts).await?;
-    *made.made() = Made::default();
+    let swapped = swap::swap(session, request, parts).await;
+    if matches!(swapped, Ok(()) | Err(PostgresError::Unknown { .. })) {
+        // What is in its place, or may be, must not be taken back.
+        *made.made() = Made::default();
+    }
+    swapped?;
     swap::drop_old(session, request, parts).await;
     Ok(())
 }
@@ -189,6 +197,13 @@ async fn restore_globals(
     .await?;
     let existing: Existing = session.json(ADMIN, "list the roles", EXISTING).await?;
     let plan = globals::plan(&dump, &existing);
+    if !plan.left.is_empty() {
+        tracing::warn!(
+            statements = ?plan.left,
+            "privileges on parameters of roles that were there before, and of everybody, are left as they are: grant by hand what is \
+             missing"
+        );
+    }
     if plan.statements.is_empty() {
         return Ok(());
     }
@@ -196,6 +211,25 @@ async fn restore_globals(
     made.made().roles.extend(plan.creates);
     let script = format!("BEGIN;\n{}\nCOMMIT;\n", plan.statements.join("\n"));
     session.sql(ADMIN, "create the roles of the backup", &script).await?;
+    grant_parameters(session, plan.parameters, made).await
+}
+
+/// Grants privileges on parameters. One that the server refuses (it may not know a parameter of an older version) fails nothing.
+async fn grant_parameters(
+    session: &Session,
+    grants: Vec<ParameterGrant>,
+    made: &Undo,
+) -> Result<(), PostgresError> {
+    for ParameterGrant { grant, revoke } in grants {
+        made.made().revokes.push(revoke);
+        match session.sql(ADMIN, "grant a privilege on a parameter", &grant).await {
+            Err(error) if error.is_definite() => {
+                made.made().revokes.pop();
+                tracing::warn!(statement = grant, %error, "a privilege on a parameter is not restored: grant it by hand");
+            }
+            granted => drop(granted?),
+        }
+    }
     Ok(())
 }
 
@@ -214,7 +248,7 @@ async fn fill(session: &Session, request: &Request<'_>, part: &Part<'_>) -> Resu
 
 /// Takes back what a restore that did not succeed has made. Tells in the log what it cannot take back.
 pub async fn undo(session: &Session, made: &Undo) {
-    let Made { databases, roles } = std::mem::take(&mut *made.made());
+    let Made { databases, roles, revokes } = std::mem::take(&mut *made.made());
     for database in databases {
         scratch::drop_database(session, &database).await;
     }
@@ -222,8 +256,8 @@ pub async fn undo(session: &Session, made: &Undo) {
         return;
     }
     let list = roles.iter().map(|role| ident(role)).collect::<Vec<_>>().join(", ");
-    let dropped =
-        session.sql(ADMIN, "drop the roles that were made", &format!("DROP ROLE IF EXISTS {list};")).await;
+    let script = format!("{}\nDROP ROLE IF EXISTS {list};", revokes.join("\n"));
+    let dropped = session.sql(ADMIN, "drop the roles that were made", &script).await;
     if let Err(error) = dropped {
         tracing::warn!(%error, "roles of a restore that failed are left");
     }

@@ -1,14 +1,23 @@
 //! Databases under restore, beside those whose places they take.
 
+use serde::Deserialize;
 use vertice_catalog::manifest::Database;
 
 use super::super::error::PostgresError;
 use super::super::quote::{ident, literal};
 use super::super::session::Session;
-use super::{ADMIN, Part, Request, Undo, mark};
+use super::mark::Goes;
+use super::{ADMIN, Part, Request, Undo, mark, target};
 
 /// PostgreSQL cuts longer names off (NAMEDATALEN - 1).
 const MAX_NAME: usize = 63;
+/// What our suffix begins with; six hexadecimal digits follow.
+const INFIX: &str = "_vertice_";
+/// The connection limit of a database until it takes its place: more than any server can have, and what nobody chooses. It comes
+/// with the database in one step, which a comment cannot: so one is known whose maker was killed before it could mark it.
+const CONNECTIONS: i32 = 1_986_359_924;
+/// The advisory lock that is shared by who makes a database and has not marked it yet.
+const MAKING: i64 = 0x0076_6572_7469_6365;
 
 /// A name beside a database's own. Random for each: two long names may be the same when they are cut.
 pub(super) fn random_name(database: &str) -> String {
@@ -17,12 +26,24 @@ pub(super) fn random_name(database: &str) -> String {
 
 /// `orders_vertice_3f9a1c`; the database's own name is cut when both do not fit.
 fn name(database: &str, tag: &str) -> String {
-    let suffix = format!("_vertice_{tag}");
+    let suffix = format!("{INFIX}{tag}");
     let mut keep = database.len().min(MAX_NAME - suffix.len());
     while !database.is_char_boundary(keep) {
         keep -= 1;
     }
     format!("{}{suffix}", &database[..keep])
+}
+
+/// Whether a database was made by a restore and has not taken its place.
+pub(in super::super) fn is_scratch(name: &str, connection_limit: i64) -> bool {
+    let tag = name.rsplit_once(INFIX).map_or("", |(_, tag)| tag);
+    let ours = tag.len() == 6 && tag.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    ours && connection_limit == i64::from(CONNECTIONS)
+}
+
+/// The statement that ends a connection limit of ours.
+pub(super) fn unlimited(name: &str) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT -1;", ident(name))
 }
 
 /// Makes an empty, marked database with the encoding and locale of the original.
@@ -33,15 +54,48 @@ pub(super) async fn create(
     made: &Undo,
 ) -> Result<(), PostgresError> {
     let script = format!(
-        "CREATE DATABASE {} {};\n{}\n",
+        "SELECT pg_advisory_lock_shared({MAKING});\nCREATE DATABASE {} {} CONNECTION LIMIT {CONNECTIONS};\n{}\n",
         ident(&part.scratch),
         options(part.database, session.major()),
-        mark::statement(request, &part.scratch)
+        mark::statement(request, &part.scratch, Goes::Always)
     );
     // Before it is there: a run that is cut off in between must drop it, too.
     made.made().databases.push(part.scratch.clone());
     let doing = format!("create database {:?} to restore {:?} into", part.scratch, part.database.name);
     session.sql(ADMIN, &doing, &script).await?;
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+struct Unmarked {
+    name: String,
+    limit: i64,
+}
+
+/// Drops what was made by a restore that was killed before it could mark it.
+pub(super) async fn drop_unmarked(session: &Session) -> Result<(), PostgresError> {
+    // While somebody is between making and marking, the lock is not to be had, and there is nothing to be seen. Both in one message:
+    // a lock of ours ends with it, whatever becomes of us.
+    let script = format!(
+        "DO $$ BEGIN PERFORM pg_try_advisory_xact_lock({MAKING}); END $$ \\; \
+         SELECT coalesce(json_agg(json_build_object('name', datname, 'limit', datconnlimit)), '[]') FROM pg_database \
+         WHERE datconnlimit = {CONNECTIONS} AND shobj_description(oid, 'pg_database') IS NULL AND EXISTS (SELECT FROM pg_locks \
+         WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND pid = pg_backend_pid());"
+    );
+    let found: Vec<Unmarked> =
+        session.json(ADMIN, "look for what killed restores have left", &script).await?;
+    for Unmarked { name, .. } in found.into_iter().filter(|found| is_scratch(&found.name, found.limit)) {
+        // One in which there is something is not as it was made.
+        if matches!(target::holds_something(session, &name).await, Ok(false)) {
+            tracing::warn!(database = name, "dropping what a restore that was killed has left");
+            drop_database(session, &name).await;
+        } else {
+            tracing::warn!(
+                database = name,
+                "a restore may have left this database: look into it and drop it"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -94,6 +148,22 @@ mod tests {
         let long = name(&"ü".repeat(31), "3f9a1c");
         assert_eq!(long, format!("{}_vertice_3f9a1c", "ü".repeat(24)));
         assert!(long.len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn only_what_a_restore_made_is_known_as_such() {
+        let limit = i64::from(CONNECTIONS);
+        assert!(is_scratch(&random_name("orders"), limit));
+        assert!(is_scratch(&random_name(&"x".repeat(63)), limit));
+        for (name, limit) in [
+            ("orders_vertice_3f9a1c", -1),
+            ("orders_vertice_3f9a1", limit),
+            ("orders_vertice_3F9A1C", limit),
+            ("orders_vertice_backup", limit),
+            ("orders", limit),
+        ] {
+            assert!(!is_scratch(name, limit), "{name} {limit}");
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::super::error::PostgresError;
 use super::super::quote::{ident, literal};
 use super::super::session::Session;
-use super::{ADMIN, Part, Request, mark, scratch, target};
+use super::mark::Goes;
+use super::outcome::Before;
+use super::{ADMIN, Part, Request, mark, scratch};
 
 /// Clients that reconnect at once can hold a database for a while; each attempt of the server's takes 5 s or
 /// [`LOCK_TIMEOUT`].
@@ -21,14 +23,17 @@ pub(super) async fn swap(
     parts: &[Part<'_>],
 ) -> Result<(), PostgresError> {
     let doing = "put the restored databases into their places";
+    let before = Before::of(session).await?;
     let mut attempt = 1;
     loop {
-        match session.sql(ADMIN, doing, &script(request, parts)).await {
+        let script = format!("{}\n{}", before.statement(), script(request, parts));
+        match session.sql(ADMIN, doing, &script).await {
             Err(error) if error.is_in_use() && attempt < ATTEMPTS => {
                 tracing::warn!(%error, attempt, "somebody is connected, trying again");
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
+            Err(error) if !error.is_definite() => return before.compare(session, parts, error).await,
             done => return done.map(|_| ()),
         }
     }
@@ -48,16 +53,14 @@ fn script(request: &Request<'_>, parts: &[Part<'_>]) -> String {
     for part in parts {
         let (scratch, name) = (ident(&part.scratch), ident(&part.database.name));
         // The mark goes; the original's comment, if it has one, is among its properties.
-        lines.push(format!("COMMENT ON DATABASE {scratch} IS NULL;"));
+        lines.push(mark::none(&part.scratch));
+        lines.push(scratch::unlimited(&part.scratch));
         lines.push(format!("\\set database {}", psql_value(&part.scratch)));
         lines.extend(part.database.properties.iter().cloned());
         if let Some(old) = &part.old {
             lines.push(format!("ALTER DATABASE {name} RENAME TO {};", ident(old)));
-            if request.overwrite {
-                // Marked, so that it is dropped later if this run is killed before it can. One that was to be empty is not:
-                // what was written into it at the last moment must not be dropped by a later run.
-                lines.push(mark::statement(request, old));
-            }
+            // Marked, so that it is dropped later if this run is killed before it can.
+            lines.push(mark::statement(request, old, goes(request)));
         }
         lines.push(format!("ALTER DATABASE {scratch} RENAME TO {name};"));
     }
@@ -70,20 +73,17 @@ fn psql_value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
-/// Drops the databases that were replaced. Without leave to overwrite only those that hold nothing: somebody may have written
-/// between the last look and the swap.
+/// Without leave to overwrite only what holds nothing goes: somebody may have written between the last look and the swap.
+fn goes(request: &Request<'_>) -> Goes {
+    if request.overwrite { Goes::Always } else { Goes::Empty }
+}
+
+/// Drops the databases that were replaced.
 pub(super) async fn drop_old(session: &Session, request: &Request<'_>, parts: &[Part<'_>]) {
-    for part in parts {
-        let Some(old) = &part.old else { continue };
-        if request.overwrite || matches!(target::holds_something(session, old).await, Ok(false)) {
-            scratch::drop_database(session, old).await;
-        } else {
-            tracing::warn!(
-                database = part.database.name,
-                kept = old,
-                "somebody wrote into the database while it was restored: what it held is kept under another name, look into it \
-                 and drop it"
-            );
+    for old in parts.iter().filter_map(|part| part.old.as_ref()) {
+        match goes(request) {
+            Goes::Always => scratch::drop_database(session, old).await,
+            Goes::Empty => mark::drop_empty(session, old).await,
         }
     }
 }
@@ -94,18 +94,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_database_that_may_be_overwritten_is_marked_to_be_dropped() {
+    fn only_a_database_that_may_be_overwritten_is_marked_to_go_with_what_it_holds() {
         let fixture = Fixture::of(&["orders"]);
-        for overwrite in [true, false] {
+        for (overwrite, goes) in [(true, Goes::Always), (false, Goes::Empty)] {
             let request = Request { overwrite, ..fixture.request() };
             let mut parts = super::super::select(&request).unwrap();
             parts[0].old = Some("orders_vertice_3f9a1c".to_owned());
             let script = script(&request, &parts);
-            assert!(
-                script.contains(r#"ALTER DATABASE "orders" RENAME TO "orders_vertice_3f9a1c";"#),
-                "{script}"
-            );
-            assert_eq!(script.contains(mark::MARK), overwrite, "{script}");
+            let renamed = r#"ALTER DATABASE "orders" RENAME TO "orders_vertice_3f9a1c";"#;
+            let mark = mark::statement(&request, "orders_vertice_3f9a1c", goes);
+            let (mark, _) = mark.split_once('{').unwrap();
+            assert!(script.contains(&format!("{renamed}\n{mark}")), "{script}");
         }
     }
 }
