@@ -20,6 +20,8 @@ use crate::fields;
 use crate::names;
 use crate::run::{self, Attempt, Run, RunState};
 
+/// Reason of the Ready condition while no schedule is to fire.
+const SUSPENDED: &str = "Suspended";
 /// Reason of the condition and of the event: a run that was due did not start.
 const RUN_MISSED: &str = "RunMissed";
 
@@ -118,11 +120,9 @@ fn waits_for_pods(observed: &Observed, runs: &[Run], now: Timestamp) -> Vec<Time
 fn ready(valid: &Result<ValidatedBackup, Invalid>) -> Wanted {
     match valid {
         Err(invalid) => Wanted::ready(false, invalid.reason(), invalid.to_string()),
-        Ok(valid) if valid.suspend => Wanted::ready(
-            true,
-            "Suspended",
-            "spec.suspend is true: no scheduled run starts, manual ones work",
-        ),
+        Ok(valid) if valid.suspend => {
+            Wanted::ready(true, SUSPENDED, "spec.suspend is true: no scheduled run starts, manual ones work")
+        }
         Ok(valid) => {
             let text = format!("runs at {:?} in time zone {}", valid.schedule_text, valid.zone);
             Wanted::ready(true, "Scheduled", text)
@@ -167,7 +167,9 @@ fn force(
     let live = observed.cronjob.as_ref().filter(|_| !valid.suspend)?;
     let differs =
         live.spec.schedule != valid.schedule_text || live.spec.time_zone.as_ref() != Some(&valid.zone);
-    let resumed = live.spec.suspend == Some(true);
+    // The cache may be behind and not have the pause yet; our own status came with the spec that ends it.
+    let told = conditions::find(&before.conditions, READY).is_some_and(|ready| ready.reason == SUSPENDED);
+    let resumed = told || live.spec.suspend == Some(true);
     // Otherwise it is someone else who changed the CronJob, and that is set right.
     let ours = before.observed_generation != observed.backup.metadata.generation
         || !conditions::is_true(&before.conditions, READY);
