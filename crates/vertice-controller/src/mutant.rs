@@ -28,8 +28,6 @@ pub enum Mutant {
     DeletionIgnored,
     /// An object that a new list lacks wakes nobody
     RelistedDeletionIgnored,
-    /// A watch that broke is not taken up again
-    WatchNotResumed,
 
     /// The status of a VerticeBackup is written before its CronJob
     StatusBeforeCronJob,

@@ -95,7 +95,6 @@ where
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => event.modify(|object| apply::prune(object.meta_mut(), &manager)),
-                    Err(_) if mutant::on(Mutant::WatchNotResumed) => futures::future::pending().await,
                     Err(error) => {
                         report(&error, &kind, &gate, filled);
                         continue;

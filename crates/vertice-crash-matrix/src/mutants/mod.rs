@@ -98,9 +98,8 @@ impl Report {
     /// How many of them needed a strike to show.
     #[must_use]
     pub fn needed_a_strike(&self) -> usize {
-        let struck = |verdict: &&Verdict| {
-            verdict.caught.as_ref().is_some_and(|caught| caught.place.strike.is_some())
-        };
+        let struck =
+            |verdict: &&Verdict| verdict.caught.as_ref().is_some_and(|caught| caught.place.strike.is_some());
         self.verdicts.iter().filter(struck).count()
     }
 }
@@ -122,7 +121,8 @@ pub async fn run(
 ) -> Result<Report> {
     let search = Search { ground, baselines: Mutex::default(), controls: Mutex::default() };
     let order: Vec<Mutant> = mutants.clone();
-    let mut found = futures::stream::iter(mutants).map(|mutant| search.look(mutant)).buffer_unordered(parallel);
+    let mut found =
+        futures::stream::iter(mutants).map(|mutant| search.look(mutant)).buffer_unordered(parallel);
     let mut verdicts = Vec::new();
     while let Some(verdict) = found.next().await {
         let verdict = verdict?;
@@ -197,7 +197,12 @@ impl Search<'_> {
     }
 
     /// What the oracles have against the same trial without any seeded fault.
-    async fn control(&self, story: &'static Story, place: &Place, baseline: &Baseline) -> Result<Vec<Finding>> {
+    async fn control(
+        &self,
+        story: &'static Story,
+        place: &Place,
+        baseline: &Baseline,
+    ) -> Result<Vec<Finding>> {
         let cell = Arc::clone(self.controls.lock().await.entry(place.clone()).or_default());
         let control = cell.get_or_try_init(|| async {
             let outcome = self.attempt(story, place.strike.as_ref(), baseline, None).await?;
@@ -213,7 +218,7 @@ fn path(line: &str) -> &str {
 }
 
 fn is_time(line: &str) -> bool {
-    path(line).ends_with("Time") || path(line).ends_with("At")
+    ["Time", "At", "timestamp", "in-force-since"].iter().any(|end| path(line).ends_with(end))
 }
 
 /// What a finding says but when something was done, and in how many steps: the stories wait for nothing, so that what a strike
@@ -262,12 +267,21 @@ mod tests {
             oracle: Oracle::SameEnd,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
-        let found = finding(&["objects.Job a.metadata.generation: 1 → 2", "objects.VerticeBackup b.status.phase: 3 → 4"]);
+        let found = finding(&[
+            "objects.Job a.metadata.generation: 1 → 2",
+            "objects.VerticeBackup b.status.phase: 3 → 4",
+        ]);
         assert_eq!(telling(&found, &[]).unwrap(), found.lines[1]);
         let control = finding(&["objects.VerticeBackup b.status.phase: 3 → 5"]);
         assert_eq!(telling(&found, &[control]).unwrap(), found.lines[0]);
         assert_eq!(telling(&found, std::slice::from_ref(&found)), None);
-        assert_eq!(telling(&finding(&["objects.VerticeBackup b.status.conditions[0].lastTransitionTime: 1 → 2"]), &[]), None);
+        assert_eq!(
+            telling(
+                &finding(&["objects.VerticeBackup b.status.conditions[0].lastTransitionTime: 1 → 2"]),
+                &[]
+            ),
+            None
+        );
     }
 
     #[test]

@@ -73,7 +73,6 @@ fn of_operator(mutant: Operator) -> (&'static Story, &'static [&'static str]) {
             (&CHANGES, &["answer-500/patch verticebackups/status", "answer-500/patch cronjobs"])
         }
         Operator::RelistedDeletionIgnored => (&REMOVED, &["expire/see the end of cronjobs"]),
-        Operator::WatchNotResumed => (&CHANGES, &["expire/see verticebackups shop#1"]),
         Operator::StatusBeforeCronJob => (&CHANGES, &["kill-before/patch cronjobs"]),
         Operator::InForceInMemory => (&CHANGES, &["kill-after/patch cronjobs"]),
         Operator::CronJobErrorSwallowed => (&CHANGES, &["answer-500/patch cronjobs"]),

@@ -1,9 +1,12 @@
-//! Stories for the seeded faults. Unlike those of the matrix they wait for nothing but quiet: what a fault leads to is judged by the
-//! oracles and never by a step that does not come to its end. And they end before everything is looked at again for no reason, which mends
-//! much.
+//! Stories for the seeded faults. Unlike those of the matrix they insist on nothing: a step that does not come to what it is for is
+//! given up after a while, so that what a fault leads to is judged by the oracles. And they end before everything is looked at again for
+//! no reason, which mends much.
+
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use snafu::ResultExt as _;
@@ -20,6 +23,8 @@ const NAME: &str = "shop";
 const CRONJOB: &str = "shop-backup";
 /// Where the backup lies that every ground has.
 const GOLDEN: &str = "golden";
+/// So long what a step is for is waited for; without a fault it is there much sooner.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// A finalizer of somebody else's, which keeps an object while it is being deleted.
 const HOLD: &str = "example.com/hold";
 
@@ -77,11 +82,11 @@ pub(super) static DAMAGED: Story = restore("damaged", |trial| Box::pin(damaged(t
 async fn runs(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({"schedule": daily(trial, 30)})).await?;
     trial.at(30);
-    trial.settle().await?;
-    start(trial, "shop-now").await?;
+    counted(trial, 1).await?;
+    start(trial, "shop-now", 2).await?;
     delete::<Job>(trial, "shop-now").await?;
     trial.at(40);
-    start(trial, "shop-now").await?;
+    start(trial, "shop-now", 3).await?;
     trial.at(70);
     trial.settle().await
 }
@@ -101,22 +106,25 @@ async fn changes(trial: &Trial<'_>) -> Result<()> {
 async fn removed(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({"suspend": true})).await?;
     trial.at(10);
-    delete::<CronJob>(trial, CRONJOB).await
+    let there = || trial.world.get(&trial.world.cronjobs, CRONJOB);
+    let before = there().and_then(|cronjob| cronjob.uid());
+    delete::<CronJob>(trial, CRONJOB).await?;
+    hope(trial, || there().is_some_and(|cronjob| cronjob.uid() != before)).await
 }
 
 async fn broken(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({"suspend": true, "startingDeadline": "10m"})).await?;
-    start(trial, "shop-good").await?;
+    start(trial, "shop-good", 1).await?;
     trial.at(10);
     change(trial, json!({"target": {"databases": ["nope"]}, "startingDeadline": null})).await?;
-    start(trial, "shop-bad").await?;
+    start(trial, "shop-bad", 2).await?;
     trial.at(40);
     trial.settle().await
 }
 
 async fn again(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({"suspend": true})).await?;
-    start(trial, "shop-first").await?;
+    start(trial, "shop-first", 1).await?;
     trial.patch::<Job>("shop-first", json!({"metadata": {"finalizers": [HOLD]}})).await?;
     trial.settle().await?;
     delete::<VerticeBackup>(trial, NAME).await?;
@@ -138,7 +146,7 @@ async fn restored(trial: &Trial<'_>) -> Result<()> {
 
 async fn damaged(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({"suspend": true})).await?;
-    start(trial, "shop-good").await?;
+    start(trial, "shop-good", 1).await?;
     trial.postgres()?.sql(DATABASE, "UPDATE orders SET cents = 0").await?;
     let (key, whole) = dump(trial)?;
     let mut bad = whole.clone();
@@ -191,8 +199,8 @@ async fn make(trial: &Trial<'_>, spec: Value) -> Result<()> {
         },
     });
     merge(&mut object["spec"], spec);
-    trial.create::<VerticeBackup>(object).await?;
-    trial.settle().await
+    let made = trial.create::<VerticeBackup>(object).await?;
+    judged(trial, &made).await
 }
 
 /// As a merge patch does, without deletions.
@@ -208,17 +216,54 @@ fn merge(into: &mut Value, changes: Value) {
 }
 
 async fn change(trial: &Trial<'_>, spec: Value) -> Result<()> {
-    trial.patch::<VerticeBackup>(NAME, json!({"spec": spec})).await?;
-    trial.settle().await
+    let changed = trial.patch::<VerticeBackup>(NAME, json!({"spec": spec})).await?;
+    judged(trial, &changed).await
 }
 
-async fn start(trial: &Trial<'_>, job: &str) -> Result<()> {
+/// Hopes for a status that speaks of this version of the spec.
+async fn judged(trial: &Trial<'_>, wanted: &VerticeBackup) -> Result<()> {
+    let (uid, generation) = (wanted.uid(), wanted.metadata.generation);
+    hope(trial, || {
+        let found = trial.world.get(&trial.world.backups, NAME);
+        let observed =
+            |found: &VerticeBackup| found.status.as_ref().and_then(|status| status.observed_generation);
+        found.is_some_and(|found| found.uid() == uid && observed(&found) >= generation)
+    })
+    .await
+}
+
+/// Hopes for so many runs in the history.
+async fn counted(trial: &Trial<'_>, runs: usize) -> Result<()> {
+    hope(trial, || {
+        let found = trial.world.get(&trial.world.backups, NAME);
+        let status = found.and_then(|found| found.status.clone());
+        status.is_some_and(|status| status.history.len() >= runs)
+    })
+    .await
+}
+
+/// Starts a run by hand, after which there are so many.
+async fn start(trial: &Trial<'_>, job: &str, runs: usize) -> Result<()> {
     trial.run_now(CRONJOB, job).await?;
-    trial.settle().await
+    counted(trial, runs).await
 }
 
 async fn put_back(trial: &Trial<'_>, spec: Value) -> Result<()> {
     trial.create::<VerticeRestore>(json!({"metadata": {"name": "back"}, "spec": spec})).await?;
+    hope(trial, || {
+        let found = trial.world.get(&trial.world.restores, "back");
+        found
+            .is_some_and(|found| found.status.as_ref().is_some_and(|status| status.completion_time.is_some()))
+    })
+    .await
+}
+
+/// Waits for what a step is for, though not for ever, and then until nothing happens any more.
+async fn hope(trial: &Trial<'_>, done: impl Fn() -> bool) -> Result<()> {
+    let began = Instant::now();
+    while !done() && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     trial.settle().await
 }
 
