@@ -20,10 +20,10 @@ const FOLDER: &str = "crash-matrix";
 
 pub fn run(args: &Args) -> Result<()> {
     let target = Paths::locate().target().join(FOLDER);
-    let mut build = shell::cargo();
-    build.args(["build", "--locked", "--package", "vertice-crash-matrix", "--package", "vertice-agent"]);
-    build.args(["--bins", "--features", "vertice-crash-matrix/mutants"]);
-    shell::run(&mut build)?;
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--locked", "--package", "vertice-crash-matrix", "--package", "vertice-agent"]);
+    cargo.args(["--bins", "--features", "vertice-crash-matrix/mutants"]);
+    shell::run(&mut cargo)?;
     let built = Paths::locate().target().join("debug");
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
     let [matrix, agent] = ["crash-matrix", "vertice-agent"].map(|name| (built.join(name), target.join(name)));

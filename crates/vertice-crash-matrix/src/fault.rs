@@ -111,7 +111,8 @@ impl FromStr for Strike {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (fault, point) = text.split_once('/').ok_or_else(|| format!("{text:?} has no fault and point"))?;
+        let (fault, point) =
+            text.split_once('/').ok_or_else(|| format!("{text:?} has no fault and point"))?;
         Ok(Self { fault: fault.parse()?, point: point.parse()? })
     }
 }

@@ -12,25 +12,25 @@ use crate::error::{IoSnafu, Result, StuckSnafu};
 use crate::server::{Server, bound, free_port};
 
 /// Name of the key.
-pub const ACCESS_KEY: &str = "matrix-access-key";
+pub(crate) const ACCESS_KEY: &str = "matrix-access-key";
 /// Looked for in everything that people can read.
-pub const SECRET_KEY: &str = "hush-store-0815";
+pub(crate) const SECRET_KEY: &str = "hush-store-0815";
 /// The only bucket.
-pub const BUCKET: &str = "backups";
+pub(crate) const BUCKET: &str = "backups";
 const READY: Duration = Duration::from_secs(20);
 
 /// A running gateway.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Its port of the loopback.
-    pub port: u16,
+    pub(crate) port: u16,
     root: PathBuf,
     _server: Server,
 }
 
 impl Gateway {
     /// Starts it over an empty folder.
-    pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(program: &Path, folder: &Path) -> Result<Self> {
         let root = folder.join("store");
         let bucket = root.join(BUCKET);
         std::fs::create_dir_all(&bucket).context(IoSnafu { action: "make", path: &bucket })?;
@@ -51,13 +51,14 @@ impl Gateway {
     }
 
     /// Changes an object behind everybody's back, as a failing disk would.
-    pub fn overwrite(&self, key: &str, content: &[u8]) -> Result<()> {
+    #[cfg(feature = "mutants")]
+    pub(crate) fn overwrite(&self, key: &str, content: &[u8]) -> Result<()> {
         let path = self.root.join(BUCKET).join(key);
         std::fs::write(&path, content).context(IoSnafu { action: "write", path: &path })
     }
 
     /// All objects below a prefix, with their content.
-    pub fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    pub(crate) fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         let base = self.root.join(BUCKET).join(prefix);
         let mut found = BTreeMap::new();
         walk(&base, &base, &mut found)?;

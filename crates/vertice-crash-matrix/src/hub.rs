@@ -127,13 +127,14 @@ impl Hub {
         let point = inner.occurrences.next(name);
         let hit = inner.strike.as_ref().filter(|strike| !inner.struck && strike.point == point);
         let order = match hit.map(|strike| strike.fault) {
-            None => Order::Pass,
             Some(Fault::KillBefore) => Order::DieNow,
             Some(Fault::KillAfter) => Order::DieAfter,
             Some(Fault::Answer(status)) => Order::Answer(status),
             Some(Fault::LoseAnswer) => Order::LoseAnswer,
             // Requests are not struck as events are.
-            Some(Fault::Skip | Fault::Repeat | Fault::Break | Fault::Expire | Fault::Lag) => Order::Pass,
+            Some(Fault::Skip | Fault::Repeat | Fault::Break | Fault::Expire | Fault::Lag) | None => {
+                Order::Pass
+            }
         };
         inner.struck |= order != Order::Pass;
         let withheld = matches!(order, Order::DieNow | Order::Answer(_));

@@ -14,9 +14,9 @@ mod gateway;
 mod ground;
 mod hub;
 mod jobs;
+pub mod matrix;
 #[cfg(feature = "mutants")]
 pub mod mutants;
-pub mod matrix;
 mod normalise;
 mod operator;
 mod oracles;

@@ -55,7 +55,13 @@ const WALKS: u64 = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match go(&Args::parse()).await {
+    let args = Args::parse();
+    // What was started ends with the future that is dropped.
+    let result = tokio::select! {
+        result = go(&args) => result,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -80,8 +80,16 @@ pub const RULES: [Rule; 15] = [
         how: How::LeaveOut,
         why: "etcd's revision, shared with all other trials",
     },
-    Rule { path: &["objects", "*", "metadata", "creationTimestamp"], how: How::LeaveOut, why: "the API server's own clock" },
-    Rule { path: &["objects", "*", "metadata", "managedFields"], how: How::Managers, why: "dated by the API server's own clock" },
+    Rule {
+        path: &["objects", "*", "metadata", "creationTimestamp"],
+        how: How::LeaveOut,
+        why: "the API server's own clock",
+    },
+    Rule {
+        path: &["objects", "*", "metadata", "managedFields"],
+        how: How::Managers,
+        why: "dated by the API server's own clock",
+    },
     Rule {
         path: &["objects", "*", "status", "rate"],
         how: How::LeaveOut,
@@ -92,8 +100,16 @@ pub const RULES: [Rule; 15] = [
         how: How::LeaveOut,
         why: "covers the namespace and the owner's UID",
     },
-    Rule { path: &["bucket", "*", "objects", "*", "plain", "sha256"], how: How::LeaveOut, why: "a dump begins with its instant" },
-    Rule { path: &["bucket", "*", "objects", "*", "stored", "sha256"], how: How::LeaveOut, why: "a dump begins with its instant" },
+    Rule {
+        path: &["bucket", "*", "objects", "*", "plain", "sha256"],
+        how: How::LeaveOut,
+        why: "a dump begins with its instant",
+    },
+    Rule {
+        path: &["bucket", "*", "objects", "*", "stored", "sha256"],
+        how: How::LeaveOut,
+        why: "a dump begins with its instant",
+    },
     Rule { path: &["**"], how: How::Namespace, why: "every trial has its own" },
     Rule { path: &["**"], how: How::Ports, why: "servers that run at the same time share an address" },
     Rule { path: &["**"], how: How::Uids, why: "random; that the right object is meant is kept" },
@@ -337,9 +353,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_was_killed_is_left_out_and_its_successor_takes_its_number() {
-        let pod = |name: &str, message: Option<&str>| {
-            json!({"metadata": {"name": name}, "status": {"containerStatuses": [{"state": {"terminated": {"message": message}}}]}})
-        };
+        let pod = |name: &str, message: Option<&str>| json!({"metadata": {"name": name}, "status": {"containerStatuses": [{"state": {"terminated": {"message": message}}}]}});
         let two = json!({"objects": {"Pod a-1": pod("a-1", None), "Pod a-2": pod("a-2", Some("report"))}});
         let one = json!({"objects": {"Pod a-1": pod("a-1", Some("report"))}});
         let uids = HashMap::new();

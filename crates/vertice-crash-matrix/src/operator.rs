@@ -11,14 +11,14 @@ use snafu::{IntoError as _, ResultExt as _};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use vertice_backup::Settings;
-use vertice_controller::client::{After, Before, Call, Interceptor, OnEvent, WatchEvent};
 use vertice_controller::Clock as _;
+use vertice_controller::client::{After, Before, Call, Interceptor, OnEvent, WatchEvent};
 use vertice_controller::manager::Options;
 use vertice_controller::metrics::{ControllerMetrics, ReconcileResult};
 use vertice_controller::mutant;
 
-use crate::fault::Fault;
 use crate::error::{IoSnafu, OperatorSnafu, Result};
+use crate::fault::Fault;
 use crate::hub::{Hub, Order, Victim};
 use crate::point;
 use crate::world::World;
@@ -44,7 +44,9 @@ impl Operator {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.on_thread_start(move || mutant::activate(mutant.as_deref()));
         let runtime = builder.worker_threads(1).enable_all().thread_name("operator").build();
-        let runtime = runtime.map_err(|source| IoSnafu { action: "start the operator's", path: "runtime" }.into_error(source))?;
+        let runtime = runtime.map_err(|source| {
+            IoSnafu { action: "start the operator's", path: "runtime" }.into_error(source)
+        })?;
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let hooks = Arc::new(Hooks {
             hub: Arc::clone(hub),
@@ -77,8 +79,12 @@ impl Operator {
 
     /// Reconciles that ended, of both controllers.
     pub(crate) fn reconciles(&self) -> u64 {
-        let results =
-            [ReconcileResult::Success, ReconcileResult::Conflict, ReconcileResult::Error, ReconcileResult::Panic];
+        let results = [
+            ReconcileResult::Success,
+            ReconcileResult::Conflict,
+            ReconcileResult::Error,
+            ReconcileResult::Panic,
+        ];
         self.metrics.iter().flat_map(|metrics| results.map(|result| metrics.reconciles(result))).sum()
     }
 
@@ -107,6 +113,9 @@ impl Drop for Operator {
     }
 }
 
+/// The number of a request, and what to do with its answer.
+type Sent = (usize, Order);
+
 /// Stands between one life of the operator and the API server.
 #[derive(Debug)]
 struct Hooks {
@@ -116,7 +125,7 @@ struct Hooks {
     /// Set at the instant of the kill: what another task of the same process was about to do is not done any more.
     dead: AtomicBool,
     /// Requests that were sent, with their numbers and what to do with their answers.
-    sent: Mutex<HashMap<(Call, u64), Vec<(usize, Order)>>>,
+    sent: Mutex<HashMap<(Call, u64), Vec<Sent>>>,
     /// Breaks and expiries happen once to each watch, else it would never get past the event.
     cut: Mutex<HashSet<(String, String)>>,
 }
@@ -131,7 +140,7 @@ impl Hooks {
 
     async fn alive(&self) {
         if self.dead.load(Ordering::SeqCst) {
-            futures::future::pending().await
+            futures::future::pending::<()>().await;
         }
     }
 

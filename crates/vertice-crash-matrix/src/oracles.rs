@@ -9,7 +9,6 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::hub::Seen;
 use crate::state::{self, State, differences};
 use crate::trial::Trial;
 use crate::{gateway, postgres};
@@ -161,7 +160,8 @@ fn counts(state: &Value) -> Vec<String> {
             lines.push(format!("{name}: a run is in the history twice"));
         }
         let count = |status: &str| history.iter().filter(|run| run["status"] == status).count();
-        let expected = [("runs", history.len()), ("succeeded", count("Success")), ("failed", count("Failed"))];
+        let expected =
+            [("runs", history.len()), ("succeeded", count("Success")), ("failed", count("Failed"))];
         for (total, expected) in expected {
             let found = status["totals"][total].as_u64().unwrap_or_default();
             if found != expected as u64 {
@@ -192,7 +192,7 @@ async fn restores(trial: &Trial<'_>, state: &Value, content: &str) -> Result<Vec
             lines.push(format!("backup {id} is called a success and has no manifest"));
             continue;
         };
-        let dump = manifest["databases"][0]["object"].as_str().and_then(|name| object(name));
+        let dump = manifest["databases"][0]["object"].as_str().and_then(object);
         let Some(dump) = dump else {
             lines.push(format!("backup {id} is called a success and its dump is missing"));
             continue;
@@ -221,7 +221,7 @@ fn plain(stored: &[u8]) -> Vec<u8> {
 
 /// Lets the resync of everything pass, and counts what is written.
 async fn quiet(trial: &Trial<'_>, state: &Value) -> Result<Vec<String>> {
-    let begin = trial.hub.count();
+    let before = trial.hub.count();
     let looked = trial.reconciles().await;
     let kinds = objects(state).filter(|(name, _)| name.starts_with("Vertice")).count();
     trial.pass(RESYNC);
@@ -235,7 +235,7 @@ async fn quiet(trial: &Trial<'_>, state: &Value) -> Result<Vec<String>> {
     if let Err(error) = trial.settle().await {
         return Ok(vec![Finding::stuck(error)?.lines.join(", ")]);
     }
-    let seen = trial.hub.seen();
-    let writes = seen.iter().skip(begin).filter(|seen| Seen::is_write(seen));
+    let requests = trial.hub.seen();
+    let writes = requests.iter().skip(before).filter(|request| request.is_write());
     Ok(writes.map(|write| format!("{} was sent though nothing had changed", write.point)).collect())
 }

@@ -30,7 +30,8 @@ impl FromStr for Point {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not the name of a point; one looks like \"create jobs back-restore#1\"");
+        let wrong =
+            || format!("{text:?} is not the name of a point; one looks like \"create jobs back-restore#1\"");
         let (name, occurrence) = text.rsplit_once('#').ok_or_else(wrong)?;
         let occurrence = occurrence.parse().map_err(|_| wrong())?;
         Ok(Self { name: name.to_owned(), occurrence })
@@ -39,11 +40,11 @@ impl FromStr for Point {
 
 /// Numbers the requests of one trial, across restarts of the operator.
 #[derive(Debug, Default)]
-pub struct Occurrences(HashMap<String, u32>);
+pub(crate) struct Occurrences(HashMap<String, u32>);
 
 impl Occurrences {
     /// The next point of this name.
-    pub fn next(&mut self, name: String) -> Point {
+    pub(crate) fn next(&mut self, name: String) -> Point {
         let count = self.0.entry(name.clone()).or_default();
         *count += 1;
         Point { name, occurrence: *count }
@@ -51,7 +52,7 @@ impl Occurrences {
 }
 
 /// The name of a request to the API server, without its occurrence. Watches have none: they are struck event by event.
-pub fn of_call(call: &Call) -> Option<String> {
+pub(crate) fn of_call(call: &Call) -> Option<String> {
     if call.verb == Verb::Watch {
         return None;
     }
@@ -61,7 +62,7 @@ pub fn of_call(call: &Call) -> Option<String> {
 
 /// The name of what a watch tells, without its occurrence, which is the object's how-manieth version: two watches of one kind agree
 /// on it. Bookmarks and errors have none.
-pub fn of_event(call: &Call, event: &WatchEvent) -> Option<String> {
+pub(crate) fn of_event(call: &Call, event: &WatchEvent) -> Option<String> {
     // Two generations of one object tell each other apart by their end.
     let verb = match event.type_ {
         WatchEventType::Added | WatchEventType::Modified => "see",
@@ -79,7 +80,7 @@ pub(crate) fn without_minutes(name: &str) -> String {
 }
 
 /// The name of a request to the object store, when it may change something. `path` is `/bucket/key`.
-pub fn of_store(method: &http::Method, path: &str, query: &str) -> Option<String> {
+pub(crate) fn of_store(method: &http::Method, path: &str, query: &str) -> Option<String> {
     let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let key = within_prefix(path);

@@ -14,11 +14,11 @@ use crate::error::{IoSnafu, ProgramSnafu, Result};
 use crate::server::{Server, bound, free_port};
 
 /// Of the superuser `postgres`; looked for in everything that people can read.
-pub const PASSWORD: &str = "hush-database-4711";
+pub(crate) const PASSWORD: &str = "hush-database-4711";
 /// The database that every trial has.
-pub const DATABASE: &str = "shop";
+pub(crate) const DATABASE: &str = "shop";
 /// Where Debian keeps the programs.
-pub const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// What the trials' databases are copied from.
 const TEMPLATE: &str = "shop_template";
 /// The server refuses to run as root.
@@ -59,9 +59,9 @@ const HASH: &str = "SELECT encode(sha256(convert_to(coalesce(string_agg(part, '|
 
 /// A server with the template of the trials' database.
 #[derive(Debug)]
-pub struct Postgres {
+pub(crate) struct Postgres {
     /// Its port of the loopback.
-    pub port: u16,
+    pub(crate) port: u16,
     _server: Server,
 }
 
@@ -74,7 +74,7 @@ fn unprivileged() -> Vec<String> {
 }
 
 /// Makes a data directory that servers are copied from.
-pub async fn prepare(folder: &Path) -> Result<PathBuf> {
+pub(crate) async fn prepare(folder: &Path) -> Result<PathBuf> {
     let (data, password) = (folder.join("template"), folder.join("password"));
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder, open).context(IoSnafu { action: "open", path: folder })?;
@@ -93,7 +93,7 @@ pub async fn prepare(folder: &Path) -> Result<PathBuf> {
 
 impl Postgres {
     /// A server of its own, from a copy of what [`prepare`] made.
-    pub async fn start(folder: &Path, template: &Path, name: &str) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, template: &Path, name: &str) -> Result<Self> {
         let data = folder.join(name);
         output("cp", Command::new("cp").arg("-a").arg(template).arg(&data), "").await?;
         let port = free_port()?;
@@ -121,7 +121,7 @@ impl Postgres {
     }
 
     /// Runs SQL as the superuser; rows as lines.
-    pub async fn sql(&self, database: &str, sql: &str) -> Result<String> {
+    pub(crate) async fn sql(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(Path::new(BIN).join("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"]);
         psql.args(["-p", &self.port.to_string(), "-d", database]).env("PGPASSWORD", PASSWORD);
@@ -129,7 +129,7 @@ impl Postgres {
     }
 
     /// Drops all that a trial left and gives the next one a fresh database.
-    pub async fn reset(&self) -> Result<()> {
+    pub(crate) async fn reset(&self) -> Result<()> {
         let left = "SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database \
                     WHERE NOT datistemplate AND datname <> 'postgres' \\gexec\n";
         self.sql("postgres", &format!("{left}CREATE DATABASE {DATABASE} TEMPLATE {TEMPLATE};")).await?;
@@ -137,18 +137,19 @@ impl Postgres {
     }
 
     /// One SHA-256 over all that a database holds.
-    pub async fn hash(&self, database: &str) -> Result<String> {
+    pub(crate) async fn hash(&self, database: &str) -> Result<String> {
         self.sql(database, HASH).await
     }
 
     /// Names of all databases that are no templates.
-    pub async fn databases(&self) -> Result<Vec<String>> {
-        let names = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
+    pub(crate) async fn databases(&self) -> Result<Vec<String>> {
+        let names =
+            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1";
         Ok(self.sql("postgres", names).await?.lines().map(str::to_owned).collect())
     }
 
     /// Puts a dump in `pg_dump`'s custom format into a new database.
-    pub async fn load(&self, database: &str, dump: &[u8]) -> Result<()> {
+    pub(crate) async fn load(&self, database: &str, dump: &[u8]) -> Result<()> {
         self.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0")).await?;
         let mut restore = Command::new(Path::new(BIN).join("pg_restore"));
         restore.args(["--exit-on-error", "-h", "127.0.0.1", "-U", "postgres", "-d", database]);

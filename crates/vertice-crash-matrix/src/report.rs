@@ -43,7 +43,8 @@ pub fn stories(played: &[Played]) -> String {
     for one in played {
         let points = one.points();
         let seconds = one.took.as_secs_f64();
-        let each = one.took.checked_div(u32::try_from(points).unwrap_or(u32::MAX).max(1)).unwrap_or(Duration::ZERO);
+        let each =
+            one.took.checked_div(u32::try_from(points).unwrap_or(u32::MAX).max(1)).unwrap_or(Duration::ZERO);
         table.add_row([
             one.story.clone(),
             points.to_string(),
@@ -102,12 +103,11 @@ pub fn diverged(story: &str, outcome: &Outcome, all: bool) -> String {
 pub fn mutants(found: &crate::mutants::Report) -> String {
     let mut table = table(&["seeded fault", "shown by", "at"]);
     for verdict in &found.verdicts {
-        let (oracle, place) = match &verdict.caught {
-            Some(caught) => (caught.oracle.to_string(), caught.place.to_string()),
-            None => {
-                let tried: Vec<_> = verdict.tried.iter().map(|(place, _)| place.to_string()).collect();
-                ("NOT CAUGHT".to_owned(), tried.join(", "))
-            }
+        let (oracle, place) = if let Some(caught) = &verdict.caught {
+            (caught.oracle.to_string(), caught.place.to_string())
+        } else {
+            let tried: Vec<_> = verdict.tried.iter().map(|(place, _)| place.to_string()).collect();
+            ("NOT CAUGHT".to_owned(), tried.join(", "))
         };
         table.add_row([verdict.mutant.to_string(), oracle, place]);
     }

@@ -14,7 +14,7 @@ use crate::error::{IoSnafu, ProgramSnafu, Result};
 
 /// A program that runs until it is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     stop: Signal,
 }
@@ -48,7 +48,8 @@ impl Server {
         let output = open(&log)?;
         let errors = output.try_clone().context(IoSnafu { action: "write", path: &log })?;
         let spawned = command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
-        let failed = |error: std::io::Error| ProgramSnafu { program: name, message: error.to_string() }.build();
+        let failed =
+            |error: std::io::Error| ProgramSnafu { program: name, message: error.to_string() }.build();
         Ok(Self { child: spawned.map_err(failed)?, stop })
     }
 }

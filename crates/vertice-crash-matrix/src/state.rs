@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use snafu::ResultExt as _;
 use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
@@ -46,7 +46,8 @@ pub(crate) async fn capture(trial: &Trial<'_>) -> Result<State> {
         let hash = trial.postgres()?.hash(&name).await?;
         databases.insert(name, hash);
     }
-    let raw = json!({"objects": objects, "events": events(trial).await?, "bucket": bucket, "databases": databases});
+    let raw =
+        json!({"objects": objects, "events": events(trial).await?, "bucket": bucket, "databases": databases});
     let names = Names { namespace: &trial.namespace, uids: &trial.world.uids(), epoch: trial.minute(0) };
     Ok(State { normal: normalise(raw.clone(), &names), raw })
 }
@@ -77,7 +78,9 @@ async fn events(trial: &Trial<'_>) -> Result<BTreeMap<String, bool>> {
 pub(crate) async fn notes(trial: &Trial<'_>) -> Result<Vec<Event>> {
     let events = trial.cluster.api::<Event>().list(&ListParams::default()).await;
     let mut events = events.context(ApiSnafu { doing: "list events" })?.items;
-    let ours = |controller: &String| [names::BACKUP_CONTROLLER, names::RESTORE_CONTROLLER].contains(&controller.as_str());
+    let ours = |controller: &String| {
+        [names::BACKUP_CONTROLLER, names::RESTORE_CONTROLLER].contains(&controller.as_str())
+    };
     events.retain(|event| event.reporting_controller.as_ref().is_some_and(ours));
     Ok(events)
 }

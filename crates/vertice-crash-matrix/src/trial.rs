@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store;
@@ -34,7 +34,7 @@ const QUIET: Duration = Duration::from_millis(80);
 /// When nothing happens for so long and a story still waits, time passes by the injected clock.
 const IDLE: Duration = Duration::from_millis(400);
 /// Waits of at most so much pass while a story waits; longer ones are the stories' own.
-const NEAR: Duration = Duration::from_secs(360);
+const NEAR: Duration = Duration::from_mins(6);
 
 /// One trial under way.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The trial's database server.
-    pub fn postgres(&self) -> Result<&Postgres> {
+    pub(crate) fn postgres(&self) -> Result<&Postgres> {
         self.slot.postgres()
     }
 
@@ -154,7 +154,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Makes an object, as a person would.
-    pub async fn create<K: Object>(&self, object: Value) -> Result<K> {
+    pub(crate) async fn create<K: Object>(&self, object: Value) -> Result<K> {
         let kind = K::kind(&());
         let object: K = serde_json::from_value(object).context(ShapeSnafu { what: kind.clone() })?;
         self.hub.stir();
@@ -164,14 +164,15 @@ impl<'a> Trial<'a> {
     }
 
     /// Changes an object, as `kubectl patch` would.
-    pub async fn patch<K: Object>(&self, name: &str, patch: Value) -> Result<K> {
+    pub(crate) async fn patch<K: Object>(&self, name: &str, patch: Value) -> Result<K> {
         self.hub.stir();
-        let patched = self.cluster.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched =
+            self.cluster.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.with_context(|_| ApiSnafu { doing: format!("change {} {name}", K::kind(&())) })
     }
 
     /// Deletes an object, as `kubectl delete` would, and waits until it is gone.
-    pub async fn delete<K: Object>(&self, store: &Store<K>, name: &str) -> Result<()> {
+    pub(crate) async fn delete<K: Object>(&self, store: &Store<K>, name: &str) -> Result<()> {
         self.hub.stir();
         let deleted = self.cluster.api::<K>().delete(name, &DeleteParams::background()).await;
         deleted.with_context(|_| ApiSnafu { doing: format!("delete {} {name}", K::kind(&())) })?;
@@ -179,7 +180,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Starts a run by hand, as `kubectl create job --from=cronjob/…` does.
-    pub async fn run_now(&self, cronjob: &str, name: &str) -> Result<()> {
+    pub(crate) async fn run_now(&self, cronjob: &str, name: &str) -> Result<()> {
         let found = self.until(&self.world.cronjobs, cronjob, "is there", |found| found.is_some()).await?;
         let Some(found) = found else { return Ok(()) };
         let mut job = jobs::from_template(&found, name);
@@ -188,7 +189,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits until a VerticeBackup is as `done` wants it.
-    pub async fn backup(
+    pub(crate) async fn backup(
         &self,
         name: &str,
         what: &str,
@@ -198,18 +199,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits until a VerticeRestore is as `done` wants it.
-    pub async fn restore(
+    pub(crate) async fn restore(
         &self,
         name: &str,
         what: &str,
         done: impl Fn(&VerticeRestore) -> bool,
     ) -> Result<()> {
         self.until(&self.world.restores, name, what, |found| found.is_some_and(&done)).await.map(drop)
-    }
-
-    /// Waits until a CronJob is as `done` wants it.
-    pub async fn cronjob(&self, name: &str, what: &str, done: impl Fn(&CronJob) -> bool) -> Result<()> {
-        self.until(&self.world.cronjobs, name, what, |found| found.is_some_and(&done)).await.map(drop)
     }
 
     /// Waits until an object is as `done` wants it.
@@ -249,7 +245,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits until nothing happens any more, also not within minutes.
-    pub async fn settle(&self) -> Result<()> {
+    pub(crate) async fn settle(&self) -> Result<()> {
         let began = Instant::now();
         loop {
             self.check_parts()?;

@@ -79,7 +79,9 @@ impl World {
         let name = name.unwrap_or_default();
         let later = |found: Option<&ObjectMeta>| {
             let number = |version: &str| version.parse::<u64>().unwrap_or_default();
-            found.is_none_or(|found| number(found.resource_version.as_deref().unwrap_or_default()) > number(version))
+            found.is_none_or(|found| {
+                number(found.resource_version.as_deref().unwrap_or_default()) > number(version)
+            })
         };
         match resource {
             "verticebackups" => later(self.get(&self.backups, name).as_deref().map(Resource::meta)),

@@ -1,6 +1,9 @@
 //! A part of the crash matrix for every continuous integration run: each kind's first story at points spread over all faults, and two
 //! seeded faults, so that it is known that it can find something. `cargo xtask crash-matrix` tries everything.
 
+// Clippy knows test functions only, not what they call; and their futures may be as large as they like.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::large_futures)]
+
 use std::path::{Path, PathBuf};
 
 use vertice_crash_matrix::audit::Account;
@@ -36,17 +39,15 @@ async fn ground() -> Ground {
     Ground::start(options).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spread_of_points_comes_to_the_same_end() {
-    let ground = ground().await;
-    golden(&ground).await.unwrap();
+/// Tries a spread of points of two stories.
+async fn spread(ground: &Ground) {
     let plan = Plan { parallel: PARALLEL, choice: Choice::Some(POINTS) };
     let mut account = Account::default();
     let mut told = String::new();
     let mut points = 0;
     for story in ["backup-scheduled", "restore-lost"] {
         let story = scenarios::named(story).unwrap();
-        let played = matrix::play(&ground, story, &plan, &mut account, |_, _| {}).await.unwrap();
+        let played = matrix::play(ground, story, &plan, &mut account, |_, _| {}).await.unwrap();
         points += played.points();
         let diverged = played.diverged.iter().map(|outcome| report::diverged(&played.story, outcome, true));
         told.extend(diverged);
@@ -56,4 +57,25 @@ async fn a_spread_of_points_comes_to_the_same_end() {
     let reconciled = account.reconcile(&variable("VERTICE_TEST_AUDIT_LOG")).await.unwrap();
     assert_eq!(reconciled.count(), 0, "{:?}", reconciled.unmatched);
     assert!(reconciled.matched > 0);
+}
+
+/// Looks for one fault that shows in peace and one that only a kill shows.
+#[cfg(feature = "mutants")]
+async fn seeded(ground: &Ground) {
+    use vertice_crash_matrix::mutants::{self, Mutant};
+    let chosen = ["cron-job-without-owner", "counted-in-memory"];
+    let faults: Vec<_> = Mutant::all().filter(|mutant| chosen.contains(&mutant.name().as_str())).collect();
+    assert_eq!(faults.len(), chosen.len());
+    let found = mutants::run(ground, faults, PARALLEL, |_| {}).await.unwrap();
+    assert_eq!(found.caught(), chosen.len(), "{:?}", found.verdicts);
+    assert_eq!(found.needed_a_strike(), 1, "{:?}", found.verdicts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_and_seeded_faults() {
+    let ground = ground().await;
+    golden(&ground).await.unwrap();
+    spread(&ground).await;
+    #[cfg(feature = "mutants")]
+    seeded(&ground).await;
 }

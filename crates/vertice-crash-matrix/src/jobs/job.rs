@@ -105,7 +105,9 @@ fn gives_up(spec: &JobSpec, pods: &[Arc<Pod>]) -> Option<&'static str> {
         let code = exit_code(pod);
         let told = rules().find(|rule| {
             let codes = rule.on_exit_codes.as_ref();
-            codes.zip(code).is_some_and(|(codes, code)| codes.operator == "In" && codes.values.contains(&code))
+            codes
+                .zip(code)
+                .is_some_and(|(codes, code)| codes.operator == "In" && codes.values.contains(&code))
         });
         if told.is_some_and(|rule| rule.action == "FailJob") {
             return Some("PodFailurePolicy");

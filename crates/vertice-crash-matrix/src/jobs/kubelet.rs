@@ -12,9 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use snafu::ResultExt as _;
 use tempfile::TempDir;
-use vertice_catalog::task::{
-    STORAGE_SECRET_DIR, TARGET_SECRET_DIR, TASK_ENV, WORK_DIR,
-};
+use vertice_catalog::task::{STORAGE_SECRET_DIR, TARGET_SECRET_DIR, TASK_ENV, WORK_DIR};
 
 use super::Cluster;
 use super::job::phase;
@@ -123,7 +121,8 @@ impl Kubelet {
     async fn gone(&self, pod: &Pod) {
         let (name, uid) = (pod.name_any(), pod.uid());
         let mut changes = self.cluster.world.changes();
-        while self.cluster.world.get(&self.cluster.world.pods, &name).is_some_and(|found| found.uid() == uid) {
+        while self.cluster.world.get(&self.cluster.world.pods, &name).is_some_and(|found| found.uid() == uid)
+        {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -248,4 +247,3 @@ pub(crate) fn secrets() -> [Value; 2] {
         }),
     ]
 }
-

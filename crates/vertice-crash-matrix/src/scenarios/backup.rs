@@ -47,7 +47,9 @@ fn merge(into: &mut Value, changes: Value) {
 /// Whether the status speaks of this generation of the spec.
 fn is_judged(backup: &VerticeBackup, generation: Option<i64>) -> bool {
     let status = backup.status.as_ref();
-    status.is_some_and(|status| status.observed_generation.is_some() && status.observed_generation >= generation)
+    status.is_some_and(|status| {
+        status.observed_generation.is_some() && status.observed_generation >= generation
+    })
 }
 
 /// Whether so many runs succeeded and failed.

@@ -53,7 +53,9 @@ static ALL: [Story; 8] = [
 
 /// All stories, or those of one kind.
 pub fn all(kind: Option<Kind>) -> impl Iterator<Item = &'static dyn Scenario> {
-    ALL.iter().filter(move |story| kind.is_none_or(|kind| story.kind == kind)).map(|story| story as &dyn Scenario)
+    ALL.iter()
+        .filter(move |story| kind.is_none_or(|kind| story.kind == kind))
+        .map(|story| story as &dyn Scenario)
 }
 
 /// The story of a name.
