@@ -3,6 +3,7 @@
 mod bench;
 mod clean;
 mod codegen;
+mod crash_matrix;
 mod demo;
 mod image;
 mod lint;
@@ -40,6 +41,8 @@ enum Command {
     Image(image::Args),
     /// Measures ours and its peers on the same work.
     Bench(bench::Args),
+    /// Kills, refuses and misleads the controllers at every request, and compares what they come to.
+    CrashMatrix(crash_matrix::Args),
     /// Ends and removes everything that the testbed made: processes, namespaces, links, mounts, cgroups.
     Clean(clean::Args),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Codegen { check } => codegen::run(check),
         Command::Image(args) => image::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::CrashMatrix(args) => crash_matrix::run(&args),
         Command::Clean(args) => clean::run(&args),
     };
     match result {

@@ -10,10 +10,12 @@ use vertice_catalog::task::BackupTask;
 
 use crate::engines::postgresql::{self, Session};
 use crate::failure::Failure;
+use crate::mutant::{self, Mutant};
 use crate::pipeline::Destination;
 use crate::run::Environment;
 use crate::storage::{
-    Bucket, Condition, HeldClaim, StorageError, check_owner, connect, discard, discard_leftovers, mark_owner,
+    Bucket, CatalogueError, Condition, HeldClaim, StorageError, check_owner, connect, discard,
+    discard_leftovers, manifest, mark_owner, survey,
 };
 
 /// Makes a backup.
@@ -38,18 +40,29 @@ pub async fn run(task: &BackupTask, environment: &Environment) -> Result<Report,
     {
         tracing::warn!(%error, %id, "what this run had made could not be removed; the next run removes it");
     }
-    if let Err(error) = claim.release().await {
+    if !mutant::on(Mutant::ClaimKept)
+        && let Err(error) = claim.release().await
+    {
         tracing::warn!(%error, "the claim could not be given up; it ends by itself");
     }
-    made.map(|manifest| Report::BackedUp {
+    made.map(|manifest| report(&manifest)).map_err(|failure| match target.require("password") {
+        Ok(password) if mutant::on(Mutant::PasswordReported) => {
+            Failure::Task { detail: format!("{failure}: {password}") }
+        }
+        _ => failure,
+    })
+}
+
+fn report(manifest: &Manifest) -> Report {
+    Report::BackedUp {
         backup_id: manifest.id.clone(),
         started_at: manifest.started_at,
         finished_at: manifest.finished_at,
         stored_bytes: manifest.stored_bytes(),
         plain_bytes: manifest.plain_bytes(),
         databases: u32::try_from(manifest.databases.len()).unwrap_or(u32::MAX),
-        server_version: manifest.server_version,
-    })
+        server_version: manifest.server_version.clone(),
+    }
 }
 
 async fn make(
@@ -60,8 +73,19 @@ async fn make(
     id: &BackupId,
 ) -> Result<Manifest, Failure> {
     mark_owner(bucket, &task.owner).await?;
-    discard_leftovers(bucket).await?;
+    if !mutant::on(Mutant::LeftoversKept) {
+        discard_leftovers(bucket).await?;
+    }
+    if let Some(done) = made_before(bucket, environment.run_uid.as_deref()).await? {
+        return Ok(done);
+    }
     let secret = environment.target_secret(&task.server);
+    if mutant::on(Mutant::PasswordLogged) {
+        tracing::info!(password = ?secret.optional("password"), "connecting");
+    }
+    if mutant::on(Mutant::ManifestFirst) {
+        bucket.put(&layout::manifest(id), "{}".into(), Condition::Always).await?;
+    }
     let session = Session::open(&task.server, &secret, &environment.work_dir).await?;
     let to = Destination {
         bucket,
@@ -84,13 +108,33 @@ async fn make(
         finished_at: Timestamp::now(),
         owner: task.owner.clone(),
         trigger: task.trigger,
+        run: environment.run_uid.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         key_ids: Vec::new(),
         databases: contents.databases,
         objects: contents.objects,
     };
+    if mutant::on(Mutant::ReportBeforeManifest) {
+        mutant::report(&report(&manifest));
+    }
     complete(bucket, claim, environment, &manifest).await?;
     Ok(manifest)
+}
+
+/// The backup that an earlier pod of this run made and could not report any more. Nobody else can have made one since: only when
+/// this run's claim had run out, and then it is made once more.
+async fn made_before(bucket: &Bucket, run: Option<&str>) -> Result<Option<Manifest>, Failure> {
+    let Some(run) = run else { return Ok(None) };
+    let Some(newest) = survey(bucket).await?.complete.pop() else { return Ok(None) };
+    match manifest(bucket, &newest).await {
+        Ok(found) if found.run.as_deref() == Some(run) => {
+            tracing::warn!(id = %newest, "an earlier pod of this run has made the backup and was ended before it could tell");
+            Ok(Some(found))
+        }
+        Err(CatalogueError::CatalogueStorage { source }) => Err(source.into()),
+        // One that is damaged is not ours to judge here.
+        Ok(_) | Err(_) => Ok(None),
+    }
 }
 
 /// Writes the manifest: with it there is a backup.
@@ -142,6 +186,21 @@ mod tests {
         let theirs = Claim { holder: "pod-b".into(), since, expires: since + CLAIM_LIFETIME };
         let json = serde_json::to_vec(&theirs).unwrap();
         bucket.put(layout::CLAIM, json.into(), Condition::Always).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_pod_of_this_run_made_is_its_result() {
+        let bucket = bucket();
+        let json = include_str!("../../vertice-catalog/tests/fixtures/v1-minimal.json");
+        let mut made: Manifest = serde_json::from_str(json).unwrap();
+        made.run = Some("uid-a".into());
+        assert_eq!(made_before(&bucket, Some("uid-a")).await.unwrap(), None);
+        let json = made.to_json().unwrap();
+        bucket.put(&layout::manifest(&made.id), json.into(), Condition::Always).await.unwrap();
+        assert_eq!(made_before(&bucket, Some("uid-a")).await.unwrap(), Some(made));
+        for other in [Some("uid-b"), None] {
+            assert_eq!(made_before(&bucket, other).await.unwrap(), None);
+        }
     }
 
     #[tokio::test]

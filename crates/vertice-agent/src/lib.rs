@@ -7,11 +7,13 @@
 //! - [`backup`], [`restore`]: one run, from its task to its result
 //! - [`run`]: the process around a run: signals, report, exit code
 //! - [`secrets`], [`progress`], [`failure`]: what the runs share
+//! - [`mutant`]: seeded faults, in tests only
 
 pub mod backup;
 pub mod engines;
 pub mod failure;
 pub mod install;
+pub mod mutant;
 pub mod pipeline;
 pub mod progress;
 pub mod restore;

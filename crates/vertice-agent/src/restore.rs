@@ -6,6 +6,7 @@ use vertice_catalog::task::RestoreTask;
 
 use crate::engines::postgresql::{self, Request, Session, Undo};
 use crate::failure::Failure;
+use crate::mutant::{self, Mutant};
 use crate::run::Environment;
 use crate::storage::{check_complete, connect, pick};
 
@@ -42,7 +43,7 @@ pub async fn run(task: &RestoreTask, environment: &Environment) -> Result<Report
         restored = postgresql::restore(&session, &request, &made) => restored.map_err(Failure::from),
         failure = environment.told_to_stop() => Err(failure),
     };
-    if restored.is_err() {
+    if restored.is_err() && !mutant::on(Mutant::UndoForgotten) {
         postgresql::undo(&session, &made).await;
     }
     let restored = restored?;

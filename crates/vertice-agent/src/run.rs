@@ -11,8 +11,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use vertice_catalog::report::{EXIT_FAILED, EXIT_INTERRUPTED, FailureReason, Report};
 use vertice_catalog::task::{
-    NAMESPACE_ENV, RUN_NAME_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR, TASK_ENV,
-    Task, WORK_DIR,
+    NAMESPACE_ENV, RUN_NAME_ENV, RUN_UID_ENV, STORAGE_SECRET_DIR, Server, StorageLocation, TARGET_SECRET_DIR,
+    TASK_ENV, Task, WORK_DIR,
 };
 
 use crate::engines::postgresql::ENGINE;
@@ -31,6 +31,9 @@ pub struct Places {
     /// Name of the run: it holds the claim.
     #[arg(long, env = RUN_NAME_ENV)]
     pub run_name: Option<String>,
+    /// UID of the run: a backup that has it was made by an earlier pod of this run.
+    #[arg(long, env = RUN_UID_ENV)]
+    pub run_uid: Option<String>,
     /// Namespace of the run: only with it is the name of a run one of a kind.
     #[arg(long, env = NAMESPACE_ENV)]
     pub namespace: Option<String>,
@@ -53,6 +56,8 @@ pub struct Places {
 pub struct Environment {
     /// Who holds claims: the run's namespace and name.
     pub holder: String,
+    /// UID of the run's Job.
+    pub run_uid: Option<String>,
     /// When the run started.
     pub started_at: Timestamp,
     /// Small writable folder.
@@ -70,6 +75,7 @@ impl Environment {
     fn new(places: &Places, started_at: Timestamp) -> Self {
         Self {
             holder: holder(places.namespace.as_deref(), places.run_name.as_deref()),
+            run_uid: places.run_uid.clone().filter(|uid| !uid.is_empty()),
             started_at,
             work_dir: places.work_dir.clone(),
             progress: Arc::default(),
@@ -222,6 +228,7 @@ mod tests {
         let places = Places {
             task: r#"{"do":"dance"}"#.to_owned(),
             run_name: None,
+            run_uid: None,
             namespace: None,
             target_secret_dir: dir.path().into(),
             storage_secret_dir: dir.path().into(),

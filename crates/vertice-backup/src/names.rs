@@ -22,6 +22,8 @@ pub const RESTORE_LABEL: &str = "vertice.io/restore";
 pub const OWNER_UID_LABEL: &str = "vertice.io/owner-uid";
 /// Label that Kubernetes puts on the pods of a Job: the Job's name.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// Label that Kubernetes puts on the pods of a Job: the Job's UID.
+pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 /// On a Job that a person started (as `kubectl create job --from=cronjob/…` does): [`MANUAL`].
 pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
 /// Value of [`INSTANTIATE_ANNOTATION`].

@@ -24,7 +24,7 @@ pub(crate) fn refusal(error: ApplyError, existed: bool, now: Timestamp) -> Resul
     let reason = match &error {
         ApplyError::Foreign { .. } => "NameTaken",
         // A field of a new object can only belong to someone else's object of that name.
-        ApplyError::Conflict { .. } if !existed => "NameTaken",
+        ApplyError::Conflict { .. } if !existed && error.is_about_ownership() => "NameTaken",
         ApplyError::Forbidden { .. } => "Forbidden",
         ApplyError::Invalid { .. } => "Refused",
         _ => return Err(error),

@@ -43,6 +43,9 @@ pub struct Manifest {
     pub owner: Owner,
     /// `scheduled` or `manual`.
     pub trigger: Trigger,
+    /// UID of the Job that made it: a later pod of the same Job takes the backup for its own result and makes no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Version of the agent that wrote it.
     pub agent_version: String,
     /// Ids of the keys that it is encrypted for; empty when it is not encrypted by the agent.

@@ -15,6 +15,8 @@ pub const TASK_ENV: &str = "VERTICE_TASK";
 pub const RUN_NAME_ENV: &str = "VERTICE_RUN";
 /// The environment variable with the run's namespace, from the downward API: only with it is a run's name one of a kind.
 pub const NAMESPACE_ENV: &str = "VERTICE_NAMESPACE";
+/// The environment variable with the UID of the run's Job, from the downward API: names may come again, UIDs do not.
+pub const RUN_UID_ENV: &str = "VERTICE_RUN_UID";
 /// Files `username` and `password` of the database's Secret.
 pub const TARGET_SECRET_DIR: &str = "/var/run/vertice/target";
 /// Files named after the provider's keys.

@@ -75,6 +75,7 @@ pub mod events;
 pub mod leader;
 pub mod manager;
 pub mod metrics;
+pub mod mutant;
 pub mod readiness;
 pub mod run;
 pub mod telemetry;

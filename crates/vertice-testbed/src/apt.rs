@@ -57,6 +57,12 @@ pub const BACKUP_BENCH: &[Package] = &[
     program("util-linux", "setpriv"),
 ];
 
+/// What the crash matrix runs: the server that trials back up, and what binds programs to our life.
+pub const CRASH_MATRIX: &[Package] = &[
+    Package { name: "postgresql-15", probe: Probe::File("/usr/lib/postgresql/15/bin/postgres") },
+    Package { name: "util-linux", probe: Probe::File("/usr/bin/setpriv") },
+];
+
 #[derive(Debug, Snafu)]
 pub enum Error {
     #[snafu(display("these Debian packages are missing: as root, run `apt-get install {}`", packages.join(" ")))]

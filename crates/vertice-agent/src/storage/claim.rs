@@ -14,6 +14,7 @@ use vertice_catalog::claim::{CLAIM_LIFETIME, CLAIM_RENEWAL, Claim, ClaimDecision
 use vertice_catalog::layout;
 
 use super::{Bucket, Condition, Put, StorageError};
+use crate::mutant::{self, Mutant};
 
 /// After a renewal that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -178,6 +179,7 @@ impl Current {
                 Put::Done(version) => return Ok(Some(version)),
                 // Perhaps a put of our own, whose answer was lost: this one that was sent again, or an earlier one.
                 Put::Conflict => match read(bucket).await? {
+                    _ if mutant::on(Mutant::OwnClaimNotKnown) => return Ok(None),
                     Some((Some(found), version)) if found == *claim => return Ok(Some(version)),
                     Some((Some(found), newer)) if self.unanswered.contains(&found) => version = newer,
                     _ => return Ok(None),

@@ -5,6 +5,7 @@ use vertice_catalog::claim::Owner;
 use vertice_catalog::layout;
 
 use super::{Bucket, Condition, Put, StorageError};
+use crate::mutant::{self, Mutant};
 
 /// The prefix cannot be used.
 #[derive(Debug, Snafu)]
@@ -49,6 +50,7 @@ pub async fn mark_owner(bucket: &Bucket, ours: &Owner) -> Result<(), OwnerError>
     let json = serde_json::to_vec_pretty(ours).unwrap_or_default();
     match bucket.put(layout::OWNER, json.into(), Condition::Absent).await? {
         Put::Done(_) => Ok(()),
+        Put::Conflict if mutant::on(Mutant::OwnMarkNotKnown) => Err(not_ours(bucket, ours.to_string(), ours)),
         // Another was quicker: it may be us after a retried request.
         Put::Conflict => check_owner(bucket, ours).await.map(|_| ()),
     }

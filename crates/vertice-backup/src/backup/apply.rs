@@ -6,11 +6,13 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use vertice_api::vertice_io::VerticeBackup;
 use vertice_controller::apply::{Applied, ApplyError, HASH_ANNOTATION};
 use vertice_controller::conditions::{self, READY};
+use vertice_controller::mutant::{self, Mutant};
 use vertice_controller::run::Context;
 
 use super::observe::Observed;
 use super::plan::Plan;
-use crate::events;
+use super::status::Draft;
+use crate::events::{self, PlannedEvent};
 use crate::refusal::{Refusal, refusal, terminating};
 
 /// Carries `plan` out. Returns when to look again.
@@ -21,11 +23,14 @@ pub(super) async fn apply(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
     let backup = observed.backup.as_ref();
-    let namespace = backup.namespace().unwrap_or_default();
+    if mutant::on(Mutant::StatusBeforeCronJob) {
+        status(context, backup, plan.draft.clone(), now).await?;
+    }
     if let Some(wanted) = plan.cronjob.take() {
         let refusal = match cronjob(context, observed, &wanted).await {
             Ok(Applied::Terminating) => observed.cronjob.as_ref().map(|live| terminating(live, now)),
             Ok(_) => None,
+            Err(_) if mutant::on(Mutant::CronJobErrorSwallowed) => None,
             Err(error) => Some(refusal(error, observed.cronjob.is_some(), now)?),
         };
         if let Some(Refusal { reason, message, retry_at }) = refusal {
@@ -38,12 +43,27 @@ pub(super) async fn apply(
         }
     }
     let Plan { cronjob: _, draft, events: news, requeue_at } = plan;
-    let before = backup.status.clone().unwrap_or_default();
-    let after = draft.finish(&before, backup.metadata.generation, now);
-    let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
-    context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
+    let of_a_run = |event: &PlannedEvent| event.action == "Backup";
+    let is_told = mutant::on(Mutant::EventInsteadOfStatus) && news.iter().any(of_a_run);
+    if !is_told && !mutant::on(Mutant::StatusBeforeCronJob) {
+        status(context, backup, draft, now).await?;
+    }
     events::tell(&context.events, &backup.object_ref(&()), news).await;
     Ok(requeue_at)
+}
+
+async fn status(
+    context: &Context,
+    backup: &VerticeBackup,
+    draft: Draft,
+    now: Timestamp,
+) -> Result<(), ApplyError> {
+    let before = backup.status.clone().unwrap_or_default();
+    let after = draft.finish(&before, backup.metadata.generation, now);
+    let namespace = backup.namespace().unwrap_or_default();
+    let api = Api::<VerticeBackup>::namespaced(context.client.clone(), &namespace);
+    context.applier.status(&api, backup, backup.status.as_ref(), &after).await?;
+    Ok(())
 }
 
 /// Brings the CronJob to be.

@@ -6,6 +6,7 @@ use vertice_api::duration;
 use vertice_api::vertice_io::{BackupRun, BackupTotals, DURATION_BUCKETS, RunStatus, VerticeBackupStatus};
 use vertice_catalog::humane;
 use vertice_catalog::report::Report;
+use vertice_controller::mutant::{self, Mutant};
 
 use crate::run::{Run, RunState, vanished};
 
@@ -35,10 +36,12 @@ pub(super) struct Ledger {
 
 /// Adds what is seen now to what the status remembers.
 pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp) -> Ledger {
+    let is_known =
+        |run: &BackupRun| !mutant::on(Mutant::LastSuccessInMemory) || mutant::remembers(&run.job_uid);
     let mut ledger = Ledger {
         history: before.history.clone(),
         totals: before.totals.clone().unwrap_or_default(),
-        last_success: before.last_success.clone(),
+        last_success: before.last_success.clone().filter(is_known),
         last_missed: before.last_missed.as_ref().map(|missed| missed.0),
         ..Ledger::default()
     };
@@ -51,6 +54,9 @@ pub(super) fn record(before: &VerticeBackupStatus, runs: &[Run], now: Timestamp)
         }
     }
     ledger.last_ended = ledger.history.first().cloned();
+    if mutant::on(Mutant::LastSuccessIsLastRun) {
+        ledger.last_success.clone_from(&ledger.last_ended);
+    }
     // Of several that run the oldest, until it ends: were it hidden by a newer one, its loss would not be noticed, and its start
     // would be told again.
     let running = runs.iter().filter(|run| run.ended().is_none()).min_by_key(|run| run.started).map(entry);
@@ -66,7 +72,11 @@ impl Ledger {
     /// Runs are counted in the order in which they end, so one that ended no later than the oldest entry of a full history was
     /// counted and has dropped out of it.
     fn has_counted(&self, run: &Run) -> bool {
-        let known = self.history.iter().any(|entry| entry.job_uid == run.uid);
+        if mutant::on(Mutant::CountedInMemory) {
+            return !mutant::remember(&run.uid);
+        }
+        let by_name = |entry: &BackupRun| mutant::on(Mutant::CountedByName) && entry.job == run.job;
+        let known = self.history.iter().any(|entry| entry.job_uid == run.uid || by_name(entry));
         let oldest = self.history.iter().map(end).min();
         known || (self.history.len() >= LENGTH && run.ended() <= oldest)
     }
@@ -90,12 +100,13 @@ impl Ledger {
         let bucket =
             DURATION_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BUCKETS.len());
         buckets[bucket] += 1;
-        if entry.status == RunStatus::Success {
+        if entry.status == RunStatus::Success || mutant::on(Mutant::FailureCountedAsSuccess) {
             self.totals.succeeded += 1;
             self.last_success = Some(entry.clone());
         } else {
             self.totals.failed += 1;
         }
+        mutant::remember(&entry.job_uid);
         self.newly_ended.push(entry.clone());
         // In front: of several that ended in one second the one that is counted later stays the newest.
         self.history.insert(0, entry);

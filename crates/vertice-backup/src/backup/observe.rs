@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use vertice_api::vertice_io::{BackupRun, RunStatus, VerticeBackup};
+use vertice_controller::mutant::{self, Mutant};
 
 use super::timetable::Timetable;
 use crate::live::{self, ReadError};
@@ -95,7 +96,7 @@ async fn attempts(
     let uid = backup.uid().unwrap_or_default();
     let ours = |job: &Job| {
         job.namespace().as_deref() == Some(namespace)
-            && job.labels().get(names::OWNER_UID_LABEL) == Some(&uid)
+            && (job.labels().get(names::OWNER_UID_LABEL) == Some(&uid) || mutant::on(Mutant::OwnerByName))
     };
     let mut jobs: Vec<Job> =
         caches.jobs.state().iter().filter(|job| ours(job)).map(|job| Job::clone(job)).collect();
@@ -110,7 +111,8 @@ async fn attempts(
     for job in jobs {
         let counted = history.iter().any(|entry| Some(&entry.job_uid) == job.uid().as_ref());
         let mut pods = live::pods_of(&caches.pods, &job);
-        if run::is_settled(&job) && !counted && !run::has_report(&pods) {
+        let is_told = run::has_report(&pods) || mutant::on(Mutant::ReportFromCacheOnly);
+        if run::is_settled(&job) && !counted && !is_told {
             pods = live::pods(client, namespace, &job).await?;
         }
         attempts.push(Attempt { job, pods });

@@ -7,6 +7,7 @@ use snafu::{ResultExt as _, Snafu};
 use vertice_api::vertice_io::{BackupPhase, RunStatus, VerticeBackupStatus};
 use vertice_catalog::report::FailureReason;
 use vertice_controller::conditions::{self, READY, Status, Wanted};
+use vertice_controller::mutant::{self, Mutant};
 
 use super::build::{FIRST_DEADLINE, Force, cronjob};
 use super::history::{Ledger, record};
@@ -19,6 +20,8 @@ use crate::fields;
 use crate::names;
 use crate::run::{self, Attempt, Run, RunState};
 
+/// Reason of the Ready condition while no schedule is to fire.
+const SUSPENDED: &str = "Suspended";
 /// Reason of the condition and of the event: a run that was due did not start.
 const RUN_MISSED: &str = "RunMissed";
 
@@ -47,7 +50,11 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
     let backup = &observed.backup;
     let before = backup.status.clone().unwrap_or_default();
     let runs = runs(observed, &before, now);
-    let mut ledger = record(&before, &runs, now);
+    let mut ledger = if mutant::on(Mutant::TotalsOfVisibleJobs) {
+        record(&VerticeBackupStatus::default(), &runs, now)
+    } else {
+        record(&before, &runs, now)
+    };
     let valid = validate(observed, now);
     let mut looks = waits_for_pods(observed, &runs, now);
     let mut wanted = None;
@@ -55,7 +62,15 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, PlanErro
         let force = force(observed, &before, valid, now);
         looks.extend(force.as_ref().and_then(|force| force.guarded_until));
         let made = cronjob(backup, valid, force.as_ref(), &observed.agent_image);
-        wanted = Some(made.context(TaskSnafu { name: backup.name_any() })?);
+        let mut made = made.context(TaskSnafu { name: backup.name_any() })?;
+        if mutant::on(Mutant::DeadlineKept) {
+            let kept = observed.cronjob.as_ref().and_then(|live| live.spec.starting_deadline_seconds);
+            made.spec.starting_deadline_seconds = made.spec.starting_deadline_seconds.or(kept);
+        }
+        if mutant::on(Mutant::Heartbeat) {
+            made.annotations_mut().insert("vertice.io/looked-at".to_owned(), now.strftime("%R").to_string());
+        }
+        wanted = Some(made);
     }
     let table = timetable(observed, wanted.as_ref(), now);
     let next = table.as_ref().and_then(|table| table.next(now));
@@ -105,11 +120,9 @@ fn waits_for_pods(observed: &Observed, runs: &[Run], now: Timestamp) -> Vec<Time
 fn ready(valid: &Result<ValidatedBackup, Invalid>) -> Wanted {
     match valid {
         Err(invalid) => Wanted::ready(false, invalid.reason(), invalid.to_string()),
-        Ok(valid) if valid.suspend => Wanted::ready(
-            true,
-            "Suspended",
-            "spec.suspend is true: no scheduled run starts, manual ones work",
-        ),
+        Ok(valid) if valid.suspend => {
+            Wanted::ready(true, SUSPENDED, "spec.suspend is true: no scheduled run starts, manual ones work")
+        }
         Ok(valid) => {
             let text = format!("runs at {:?} in time zone {}", valid.schedule_text, valid.zone);
             Wanted::ready(true, "Scheduled", text)
@@ -154,11 +167,20 @@ fn force(
     let live = observed.cronjob.as_ref().filter(|_| !valid.suspend)?;
     let differs =
         live.spec.schedule != valid.schedule_text || live.spec.time_zone.as_ref() != Some(&valid.zone);
-    let resumed = live.spec.suspend == Some(true);
+    // The cache may be behind and not have the pause yet; our own status came with the spec that ends it.
+    let told = conditions::find(&before.conditions, READY).is_some_and(|ready| ready.reason == SUSPENDED);
+    let resumed = told || live.spec.suspend == Some(true);
     // Otherwise it is someone else who changed the CronJob, and that is set right.
     let ours = before.observed_generation != observed.backup.metadata.generation
         || !conditions::is_true(&before.conditions, READY);
+    if mutant::on(Mutant::InForceInMemory)
+        && !(ours && (differs || resumed))
+        && !mutant::remembers("in force")
+    {
+        return None;
+    }
     let since = if ours && (differs || resumed) {
+        mutant::remember("in force");
         Timestamp::from_second(now.as_second()).unwrap_or(now)
     } else {
         live.annotations().get(names::IN_FORCE_SINCE_ANNOTATION)?.parse().ok()?

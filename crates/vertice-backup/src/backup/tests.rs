@@ -247,6 +247,19 @@ fn a_resumed_schedule_does_not_catch_up_on_the_pause() {
 }
 
 #[test]
+fn a_resumed_schedule_does_not_catch_up_when_the_cache_has_not_seen_the_pause() {
+    let mut world = World::new();
+    world.reconcile(NOON);
+    let before = world.cronjob.clone();
+    world.edit("/suspend", json!(true));
+    world.reconcile("2026-11-21T12:10:00Z");
+    world.edit("/suspend", json!(false));
+    world.cronjob = before;
+    let guarded = world.reconcile("2026-11-23T11:00:00Z").cronjob.unwrap();
+    assert_eq!(guarded.spec.starting_deadline_seconds, Some(15));
+}
+
+#[test]
 fn a_changed_schedule_begins_now() {
     let mut world = World::new();
     world.reconcile("2026-11-20T11:00:00Z");

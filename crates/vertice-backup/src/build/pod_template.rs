@@ -87,15 +87,16 @@ fn install(image: &str) -> Container {
 }
 
 fn agent(image: &str, task_json: String) -> Container {
-    let run_name = format!("metadata.labels['{}']", names::JOB_NAME_LABEL);
+    let label = |name: &str| format!("metadata.labels['{name}']");
     Container {
         name: names::AGENT_CONTAINER.to_owned(),
         image: Some(image.to_owned()),
         command: Some(vec![format!("{}/vertice-agent", task::AGENT_DIR), "run".to_owned()]),
         env: Some(vec![
             EnvVar { name: task::TASK_ENV.to_owned(), value: Some(task_json), value_from: None },
-            of_pod(task::RUN_NAME_ENV, run_name),
+            of_pod(task::RUN_NAME_ENV, label(names::JOB_NAME_LABEL)),
             of_pod(task::NAMESPACE_ENV, "metadata.namespace".to_owned()),
+            of_pod(task::RUN_UID_ENV, label(names::JOB_UID_LABEL)),
         ]),
         resources: Some(requests("100m", "128Mi")),
         security_context: Some(container_security()),

@@ -8,6 +8,7 @@ use serde_json::json;
 use snafu::{ResultExt as _, Snafu};
 use vertice_api::vertice_io::VerticeRestore;
 use vertice_controller::apply::ApplyError;
+use vertice_controller::mutant::{self, Mutant};
 use vertice_controller::run::Context;
 
 use super::observe::Observed;
@@ -73,7 +74,15 @@ async fn create(
     let params =
         PostParams { field_manager: Some(names::RESTORE_CONTROLLER.to_owned()), ..PostParams::default() };
     match jobs.create(&params, job).await {
-        Ok(_) => Ok(None),
+        Ok(made) => {
+            mutant::remember(&made.uid().unwrap_or_default());
+            Ok(None)
+        }
+        Err(kube::Error::Api(status))
+            if mutant::on(Mutant::ThrottledJobCountsAsMade) && status.code == 429 =>
+        {
+            Ok(None)
+        }
         Err(error) => match refused(&format!("Job {namespace}/{}", job.name_any()), &error) {
             Some(refused) => Ok(Some(refused)),
             None => Err(error).context(CreateSnafu { job: job.name_any() }),
@@ -87,12 +96,19 @@ async fn act(context: &Context, namespace: &str, action: Action) -> Result<(), R
         Action::None | Action::Create(_) => Ok(()),
         Action::Resume { job, uid } => {
             // The UID is a precondition: a Job of the same name that was made since is left alone.
-            let patch = json!({"metadata": {"uid": uid}, "spec": {"suspend": false}});
+            let mut patch = json!({"metadata": {"uid": uid}, "spec": {"suspend": false}});
+            if mutant::on(Mutant::JobWithoutOwner) {
+                patch["metadata"]["ownerReferences"] = json!([]);
+            }
             let params = PatchParams {
                 field_manager: Some(names::RESTORE_CONTROLLER.to_owned()),
                 ..PatchParams::default()
             };
-            jobs.patch(&job, &params, &Patch::Merge(patch)).await.context(ResumeSnafu { job })?;
+            let started = jobs.patch(&job, &params, &Patch::Merge(patch)).await;
+            if started.is_err() && mutant::on(Mutant::StartErrorSwallowed) {
+                return Ok(());
+            }
+            started.context(ResumeSnafu { job })?;
             Ok(())
         }
     }

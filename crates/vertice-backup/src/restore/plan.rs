@@ -8,6 +8,7 @@ use vertice_api::vertice_io::{RestorePhase, VerticeRestoreStatus};
 use vertice_catalog::report::FailureReason;
 use vertice_catalog::task::{RestoreTask, TASK_ENV, Task};
 use vertice_controller::conditions::{self, READY, Status, Wanted};
+use vertice_controller::mutant::{self, Mutant};
 
 use super::build;
 use super::observe::{Observed, has_ended};
@@ -49,6 +50,10 @@ pub(crate) enum PlanError {
 /// Decides; none when the restore has ended: nothing about it changes any more.
 pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Option<Plan>, PlanError> {
     if has_ended(&observed.restore) {
+        return Ok(None);
+    }
+    let known = |attempt: &Attempt| mutant::remembers(&attempt.job.uid().unwrap_or_default());
+    if mutant::on(Mutant::OwnJobsInMemory) && observed.attempt.as_ref().is_some_and(|made| !known(made)) {
         return Ok(None);
     }
     let before = observed.restore.status.clone().unwrap_or_default();
@@ -136,7 +141,8 @@ fn follow(before: &VerticeRestoreStatus, attempt: &Attempt, now: Timestamp) -> P
             }
             None => Wanted::new(COMPLETE, Status::Unknown, "Running", "the restore is under way"),
         };
-        let held = run::is_suspended(&attempt.job);
+        let waits = mutant::on(Mutant::StartedByMakerOnly) && !mutant::remembers(&run.uid);
+        let held = run::is_suspended(&attempt.job) && !waits;
         let action =
             if held { Action::Resume { job: run.job.clone(), uid: run.uid.clone() } } else { Action::None };
         let requeue_at = run::patience_ends(attempt, run.started, now);

@@ -99,6 +99,15 @@ fn join(fields: &[FieldError]) -> String {
 }
 
 impl ApplyError {
+    /// Whether it is a conflict with others who own fields, which no retry can mend, and not one with a write at the same time.
+    #[must_use]
+    pub fn is_about_ownership(&self) -> bool {
+        let Self::Conflict { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.any(|cause| cause.reason == "FieldManagerConflict")
+    }
+
     pub(crate) fn from_kube(object: String, error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else {
             return Self::Failed { object, source: Box::new(error) };
@@ -190,6 +199,17 @@ mod tests {
         ];
         let text: Vec<_> = errors.iter().map(|error| crate::text::chain(error)).collect();
         insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn a_conflict_about_ownership_is_told_from_one_that_passes() {
+        let status = serde_json::json!({"code": 409, "details": {"causes": [{
+            "reason": "FieldManagerConflict", "field": ".spec.schedule", "message": "conflict with \"kubectl\"",
+        }]}});
+        let status: Status = serde_json::from_value(status).unwrap();
+        let conflict = ApplyError::from_kube("CronJob shop/nightly".into(), kube::Error::Api(status.boxed()));
+        assert!(conflict.is_about_ownership());
+        assert!(!error(409, "the object has been modified", &[]).is_about_ownership());
     }
 
     #[derive(Debug, Snafu)]

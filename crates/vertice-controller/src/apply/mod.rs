@@ -31,7 +31,11 @@ use snafu::ResultExt as _;
 
 use self::error::SerializeSnafu;
 pub use self::error::{ApplyError, FieldError, is_conflict};
-use crate::{events::Events, metrics::ControllerMetrics};
+use crate::{
+    events::Events,
+    metrics::ControllerMetrics,
+    mutant::{self, Mutant},
+};
 
 /// Holds the hash of what was applied last.
 pub const HASH_ANNOTATION: &str = "vertice.io/applied-hash";
@@ -166,6 +170,7 @@ impl Applier {
         match applied {
             // Fields that only the new intent has are not in the old set: no drift.
             Some(hash) if *hash != intent.hash => Verdict::Update,
+            Some(_) if mutant::on(Mutant::AppliedAlways) => Verdict::Update,
             Some(_) if lost.is_empty() => Verdict::Unchanged,
             // A field that the server drops from every apply (of a feature that is off) is no drift either.
             Some(_) if self.is_as_remembered(intent, observed, owned) => Verdict::Unchanged,

@@ -14,7 +14,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use snafu::ResultExt as _;
 
-use super::{Applier, ApplyError, describe, error::SerializeSnafu};
+use super::{Applier, ApplyError, describe, error::SerializeSnafu, is_conflict};
+use crate::mutant::{self, Mutant};
 
 impl Applier {
     /// Writes `wanted` unless it equals `observed`, both of `object`. Returns whether a request was sent.
@@ -38,20 +39,25 @@ impl Applier {
         let status = to_value(wanted)?;
         if let Some(observed) = observed
             && to_value(observed)? == status
+            && !mutant::on(Mutant::StatusAlwaysWritten)
         {
             return Ok(false);
         }
-        let body = json!({
+        let mut body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version},
+            "metadata": {"name": metadata.name},
             "status": status,
         });
+        if !mutant::on(Mutant::StatusWithoutVersion) {
+            body["metadata"]["resourceVersion"] = json!(metadata.resource_version);
+        }
         let params = PatchParams::apply(self.manager()).force();
         let target = metadata.name.as_deref().unwrap_or_default();
-        api.patch_status(target, &params, &Patch::Apply(&body))
-            .await
-            .map_err(|error| ApplyError::from_kube(format!("the status of {name}"), error))?;
-        Ok(true)
+        match api.patch_status(target, &params, &Patch::Apply(&body)).await {
+            Err(error) if mutant::on(Mutant::ConflictSwallowed) && is_conflict(&error) => Ok(true),
+            Err(error) => Err(ApplyError::from_kube(format!("the status of {name}"), error)),
+            Ok(_) => Ok(true),
+        }
     }
 }

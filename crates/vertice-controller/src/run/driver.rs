@@ -28,6 +28,7 @@ use crate::{
     apply::is_conflict,
     backoff::roll,
     metrics::ReconcileResult,
+    mutant::{self, Mutant},
     telemetry,
     text::{chain, panic_message},
 };
@@ -226,6 +227,9 @@ impl<R: Reconciler> Worker<R> {
             Ok(Ok(next)) => {
                 tracing::debug!(?next, ?took, "reconciled");
                 (ReconcileResult::Success, self.planned(next))
+            }
+            Ok(Err(_)) if mutant::on(Mutant::ErrorNotRetried) => {
+                (ReconcileResult::Error, self.planned(Next::Await))
             }
             Ok(Err(error)) if is_conflict(&error) => {
                 tracing::debug!(error = chain(&error), "worked on an outdated copy, trying again");

@@ -27,6 +27,7 @@ use super::ObjectKey;
 use crate::{
     apply,
     backoff::WatchBackoff,
+    mutant::{self, Mutant},
     readiness::{Gate, Readiness},
     text::chain,
 };
@@ -108,6 +109,7 @@ where
                         wake_if(before.as_deref(), object, changed, &wakes);
                         gate.ready();
                     }
+                    watcher::Event::Delete(_) if mutant::on(Mutant::DeletionIgnored) => {}
                     watcher::Event::Delete(object) => {
                         self.writer.apply_watcher_event(&event);
                         wakes(Change { before: Some(object), after: None });
@@ -159,7 +161,7 @@ fn relisted<K>(
     let known: std::collections::HashMap<_, _> =
         before.iter().map(|old| (ObjectKey::of(old.as_ref()), old)).collect();
     for (key, old) in &known {
-        if !listed.contains(key) {
+        if !listed.contains(key) && !mutant::on(Mutant::RelistedDeletionIgnored) {
             wakes(Change { before: Some(old), after: None });
         }
     }
@@ -184,7 +186,7 @@ pub(crate) fn intent_change<K: Resource>(before: &K, after: &K) -> bool {
     let intent = |meta: &ObjectMeta| {
         (
             meta.uid.clone(),
-            meta.generation,
+            meta.generation.filter(|_| !mutant::on(Mutant::GenerationIgnored)),
             meta.deletion_timestamp.clone(),
             meta.labels.clone(),
             meta.annotations.clone(),

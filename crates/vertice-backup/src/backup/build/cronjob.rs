@@ -11,6 +11,7 @@ use vertice_api::vertice_io::VerticeBackup;
 use vertice_catalog::manifest::Trigger;
 use vertice_catalog::report::EXIT_FAILED;
 use vertice_catalog::task::{BackupTask, Task};
+use vertice_controller::mutant::{self, Mutant};
 
 use crate::backup::validate::ValidatedBackup;
 use crate::build::{Workload, pod_template};
@@ -46,6 +47,8 @@ pub(in crate::backup) fn cronjob(
         force.map(|force| [(names::IN_FORCE_SINCE_ANNOTATION.to_owned(), force.since.to_string())].into());
     let guard = force.and_then(|force| force.guarded_until).map(|_| FIRST_DEADLINE.as_secs());
     let deadline = valid.starting_deadline.into_iter().chain(guard).min();
+    let has_owner = !mutant::on(Mutant::CronJobWithoutOwner);
+    let ignored = mutant::on(Mutant::SuspendIgnored) && backup.status.is_some();
     Ok(CronJob {
         metadata: ObjectMeta {
             name: Some(names::cronjob(name)),
@@ -54,13 +57,16 @@ pub(in crate::backup) fn cronjob(
             annotations,
             // Without `blockOwnerDeletion`: a deletion of the owner need not wait for it, and with it the operator would need rights on the
             // owner's finalizers wherever the admission plug-in OwnerReferencesPermissionEnforcement is on.
-            owner_references: Some(backup.controller_owner_ref(&()).into_iter().collect()),
+            owner_references: Some(
+                backup.controller_owner_ref(&()).into_iter().filter(|_| has_owner).collect(),
+            ),
+            finalizers: mutant::on(Mutant::FinalizerForgotten).then(|| vec!["vertice.io/tidy".to_owned()]),
             ..ObjectMeta::default()
         },
         spec: CronJobSpec {
             schedule: valid.schedule_text.clone(),
             time_zone: Some(valid.zone.clone()),
-            suspend: Some(valid.suspend),
+            suspend: Some(valid.suspend && !ignored),
             starting_deadline_seconds: deadline,
             concurrency_policy: Some("Forbid".to_owned()),
             successful_jobs_history_limit: Some(KEPT_JOBS),

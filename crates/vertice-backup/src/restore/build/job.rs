@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use vertice_api::vertice_io::VerticeRestore;
 use vertice_catalog::task::Task;
+use vertice_controller::mutant::{self, Mutant};
 
 use crate::build::{Workload, pod_template};
 use crate::names;
@@ -41,7 +42,7 @@ pub(in crate::restore) fn job(
             active_deadline_seconds: Some(valid.timeout),
             // A restore is never tried again by itself: a person decides what the target is worth now.
             backoff_limit: Some(0),
-            suspend: Some(true),
+            suspend: Some(!mutant::on(Mutant::JobNotSuspended)),
             template,
             ..JobSpec::default()
         }),

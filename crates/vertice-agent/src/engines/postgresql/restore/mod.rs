@@ -16,6 +16,7 @@ use super::error::PostgresError;
 use super::globals::{self, Existing, ParameterGrant};
 use super::quote::ident;
 use super::session::Session;
+use crate::mutant::{self, Mutant};
 use crate::pipeline::fetch;
 use crate::progress::Progress;
 use crate::storage::Bucket;
@@ -95,6 +96,12 @@ pub async fn restore(
     let mut parts = select(request)?;
     mark::drop_leftovers(session, request.holder).await?;
     target::check_databases(session, &mut parts, request.overwrite).await?;
+    if mutant::on(Mutant::OldDroppedFirst) {
+        for part in &mut parts {
+            scratch::drop_database(session, &part.database.name).await;
+            part.old = None;
+        }
+    }
     let renewal = mark::renew_for_ever(session, request, made);
     tokio::select! {
         result = make(session, request, &parts, made) => result?,

@@ -1,0 +1,68 @@
+//! The stories.
+
+mod backup;
+mod restore;
+
+use futures::future::BoxFuture;
+
+use crate::error::Result;
+use crate::scenario::{Kind, Scenario};
+use crate::trial::Trial;
+
+/// A story that is a function.
+#[derive(Clone, Copy)]
+struct Story {
+    name: &'static str,
+    kind: Kind,
+    play: for<'a> fn(&'a Trial<'_>) -> BoxFuture<'a, Result<()>>,
+}
+
+impl std::fmt::Debug for Story {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Scenario for Story {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn play<'a>(&'a self, trial: &'a Trial<'_>) -> BoxFuture<'a, Result<()>> {
+        (self.play)(trial)
+    }
+}
+
+const BACKUP: Kind = Kind::VerticeBackup;
+const RESTORE: Kind = Kind::VerticeRestore;
+
+static ALL: [Story; 8] = [
+    Story { name: "backup-scheduled", kind: BACKUP, play: |trial| Box::pin(backup::scheduled(trial)) },
+    Story { name: "backup-manual", kind: BACKUP, play: |trial| Box::pin(backup::manual(trial)) },
+    Story { name: "backup-changed", kind: BACKUP, play: |trial| Box::pin(backup::changed(trial)) },
+    Story { name: "backup-failing", kind: BACKUP, play: |trial| Box::pin(backup::failing(trial)) },
+    Story { name: "backup-deleted", kind: BACKUP, play: |trial| Box::pin(backup::deleted(trial)) },
+    Story { name: "restore-lost", kind: RESTORE, play: |trial| Box::pin(restore::lost(trial)) },
+    Story { name: "restore-over", kind: RESTORE, play: |trial| Box::pin(restore::over(trial)) },
+    Story { name: "restore-refused", kind: RESTORE, play: |trial| Box::pin(restore::refused(trial)) },
+];
+
+/// All stories, or those of one kind.
+pub fn all(kind: Option<Kind>) -> impl Iterator<Item = &'static dyn Scenario> {
+    ALL.iter()
+        .filter(move |story| kind.is_none_or(|kind| story.kind == kind))
+        .map(|story| story as &dyn Scenario)
+}
+
+/// The story of a name.
+pub fn named(name: &str) -> Option<&'static dyn Scenario> {
+    all(None).find(|story| story.name() == name)
+}
+
+/// The story that makes the backup which the others restore.
+pub(crate) static GOLDEN: &dyn Scenario =
+    &Story { name: "golden", kind: BACKUP, play: |trial| Box::pin(backup::golden(trial)) };
