@@ -30,6 +30,9 @@ pub enum Choice {
     Some(usize),
 }
 
+/// A point that does not come up (two changes in a row woke the operator once) is tried again so often.
+const ROUNDS: usize = 3;
+
 /// What a story came to.
 #[derive(Clone, Debug)]
 pub struct Played {
@@ -83,29 +86,30 @@ pub async fn play(
         played.diverged.extend(Some(outcome).filter(Outcome::diverged));
     }
     // Whatever follows would be compared with a story that goes wrong by itself.
-    if played.diverged.is_empty() {
-        let all = strikes.len();
-        let mut done = 0;
-        run::run(ground, scenario, &first, strikes, plan.parallel, None, |outcome| {
-            done += 1;
-            tell(done, all);
+    let mut left = if played.diverged.is_empty() { strikes } else { Vec::new() };
+    let (all, mut done) = (left.len(), 0);
+    for _ in 0..ROUNDS {
+        run::run(ground, scenario, &first, std::mem::take(&mut left), plan.parallel, None, |outcome| {
             account.record(&outcome);
-            played.add(outcome);
+            left.extend(played.add(outcome));
+            done += 1;
+            tell(done.min(all), all);
             true
         })
         .await?;
     }
+    played.missed = left;
     played.took = began.elapsed();
     Ok(played)
 }
 
 impl Played {
-    fn add(&mut self, outcome: Outcome) {
+    /// Adds an outcome; returns the strike whose point did not come up.
+    fn add(&mut self, outcome: Outcome) -> Option<Strike> {
         self.longest = self.longest.max(outcome.took);
-        let Some(strike) = &outcome.strike else { return };
+        let strike = outcome.strike.as_ref()?;
         if !outcome.struck && !outcome.diverged() {
-            self.missed.push(strike.clone());
-            return;
+            return Some(strike.clone());
         }
         let (tried, diverged) = self.faults.entry(strike.fault).or_default();
         *tried += 1;
@@ -113,6 +117,7 @@ impl Played {
             *diverged += 1;
             self.diverged.push(outcome);
         }
+        None
     }
 }
 
