@@ -127,8 +127,9 @@ impl<R: Reconciler> Worker<R> {
         while !stop.is_cancelled() {
             self.start_ready(&mut tasks, &mut running);
             let (wait, depth) = {
-                let (now, queue) = (shared.now(), shared.queue());
-                (queue.next(now), queue.depth(now))
+                let (now, mut queue) = (shared.now(), shared.queue());
+                let depth = queue.depth(now);
+                (queue.next(now), depth)
             };
             shared.context.metrics.queue(depth, running.len());
             // With all workers busy only the end of one matters.

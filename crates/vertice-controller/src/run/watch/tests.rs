@@ -22,7 +22,7 @@ impl Running {
         let store = watch.store();
         let (woken, readiness) = (Arc::<Mutex<Vec<String>>>::default(), Readiness::default());
         let names = Arc::clone(&woken);
-        let future = watch.run("vertice-test".into(), &readiness, changed, move |change| {
+        watch.share().listen(changed, move |change| {
             let name = |object: &ConfigMap| object.metadata.name.clone().unwrap();
             let text = match (change.before, change.after) {
                 (Some(before), None) => format!("-{}", name(before)),
@@ -30,6 +30,7 @@ impl Running {
             };
             names.lock().unwrap().push(text);
         });
+        let future = watch.run("vertice-test".into(), &readiness);
         Self { server, store, woken, readiness, task: tokio::spawn(future) }
     }
 
@@ -151,7 +152,7 @@ async fn a_missing_crd_and_a_missing_right_are_named() {
         let watch: MetadataWatch<Job> =
             Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
         let readiness = Readiness::default();
-        let task = tokio::spawn(watch.run("m".into(), &readiness, any_change, |_| {}));
+        let task = tokio::spawn(watch.run("m".into(), &readiness));
         until(expected, || readiness.waiting() == [expected]).await;
         task.abort();
     }
