@@ -17,8 +17,15 @@ struct Running {
 
 impl Running {
     fn start(server: FakeServer, changed: fn(&ConfigMap, &ConfigMap) -> bool) -> Self {
-        let watch: Watch<ConfigMap> =
-            Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+        Self::start_with(server, changed, watcher::Config::default())
+    }
+
+    fn start_with(
+        server: FakeServer,
+        changed: fn(&ConfigMap, &ConfigMap) -> bool,
+        config: watcher::Config,
+    ) -> Self {
+        let watch: Watch<ConfigMap> = Watch::new(Api::namespaced(server.client(), "ns"), config);
         let store = watch.store();
         let (woken, readiness) = (Arc::<Mutex<Vec<String>>>::default(), Readiness::default());
         let names = Arc::clone(&woken);
@@ -165,4 +172,34 @@ async fn a_watch_that_opens_late_over_an_empty_list_does_not_look_unready() {
     let running = Running::start(server, any_change);
     until("an open watch", || running.server.event("BOOKMARK", &bookmark()) > 0).await;
     assert_eq!(running.readiness.waiting(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_api_server_that_streams_no_lists_is_asked_for_pages() {
+    let config = watcher::Config::default().streaming_lists();
+    let running = Running::start_with(FakeServer::with_config_maps(&["a"]), any_change, config);
+    assert_eq!(running.wakes(1).await, ["a"]);
+    running.event("MODIFIED", &config_map("a", 2)).await;
+    assert_eq!(running.wakes(1).await, ["a"]);
+}
+
+#[tokio::test]
+async fn all_who_share_a_watch_are_woken_each_by_its_own_measure() {
+    let server = FakeServer::with_config_maps(&["a"]);
+    let watch: Watch<ConfigMap> =
+        Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+    let shared = watch.share();
+    let [all, first] = [any_change::<ConfigMap>, |_: &ConfigMap, _: &ConfigMap| false].map(|changed| {
+        let woken = Arc::<Mutex<u32>>::default();
+        let count = Arc::clone(&woken);
+        shared.listen(changed, move |_| *count.lock().unwrap() += 1);
+        woken
+    });
+    let task = tokio::spawn(watch.run("vertice-test".into(), &Readiness::default()));
+    until("an open watch", || server.event("BOOKMARK", &bookmark()) > 0).await;
+    server.event("MODIFIED", &config_map("a", 2));
+    until("both wakes", || *all.lock().unwrap() == 2).await;
+    assert_eq!(*first.lock().unwrap(), 1);
+    assert_eq!(shared.store().len(), 1);
+    task.abort();
 }
