@@ -232,7 +232,7 @@ impl<R: Reconciler> Controller<R> {
             Source::Own(watch) => (watch.share(), Some(watch)),
             Source::Shared(cache) => (cache, None),
         };
-        self.shared.await_cache(cache.store());
+        self.shared.await_cache(cache.filled());
         let shared = Arc::clone(&self.shared);
         cache.listen(changed, move |change| {
             // Both sides: an object that changes hands wakes the old owner and the new one.

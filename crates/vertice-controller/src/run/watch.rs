@@ -23,6 +23,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use super::ObjectKey;
 use crate::{
@@ -49,6 +50,7 @@ where
     config: watcher::Config,
     writer: Writer<K>,
     listeners: Listeners<K>,
+    filled: CancellationToken,
 }
 
 /// What hears of the changes in a cache.
@@ -67,6 +69,8 @@ where
 {
     store: Store<K>,
     listeners: Listeners<K>,
+    /// Cancelled with the first list. Not the store's own sign: of several that wait for it at once, kube wakes one.
+    filled: CancellationToken,
 }
 
 impl<K> Clone for SharedWatch<K>
@@ -74,7 +78,11 @@ where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), listeners: Arc::clone(&self.listeners) }
+        Self {
+            store: self.store.clone(),
+            listeners: Arc::clone(&self.listeners),
+            filled: self.filled.clone(),
+        }
     }
 }
 
@@ -95,6 +103,11 @@ where
     #[must_use]
     pub fn store(&self) -> Store<K> {
         self.store.clone()
+    }
+
+    /// Is cancelled once the cache is filled.
+    pub(crate) fn filled(&self) -> CancellationToken {
+        self.filled.clone()
     }
 
     /// `wakes` gets the object before and after each change that counts by `changed`. Only before the watch runs.
@@ -161,7 +174,13 @@ where
         config.timeout.get_or_insert_with(|| rand::random_range(LIFETIME_SECONDS));
         // What a list takes while it is read is many times what is kept of it.
         config.page_size = config.page_size.map(|size| size.min(PAGE));
-        Self { api, config, writer: Writer::default(), listeners: Arc::default() }
+        Self {
+            api,
+            config,
+            writer: Writer::default(),
+            listeners: Arc::default(),
+            filled: CancellationToken::new(),
+        }
     }
 
     /// The cache, for reading. It fills once the controller runs.
@@ -174,7 +193,11 @@ where
     /// controller that runs the watch applied.
     #[must_use]
     pub fn share(&self) -> SharedWatch<K> {
-        SharedWatch { store: self.store(), listeners: Arc::clone(&self.listeners) }
+        SharedWatch {
+            store: self.store(),
+            listeners: Arc::clone(&self.listeners),
+            filled: self.filled.clone(),
+        }
     }
 
     /// Runs the watch for ever. `manager`'s entry in `managedFields` is kept.
@@ -233,6 +256,7 @@ where
                         self.writer.apply_watcher_event(&event);
                         relisted(&before, &std::mem::take(&mut listed), &store, &listeners);
                         filled = true;
+                        self.filled.cancel();
                         gate.ready();
                     }
                 }

@@ -195,7 +195,11 @@ async fn all_who_share_a_watch_are_woken_each_by_its_own_measure() {
         shared.listen(changed, move |_| *count.lock().unwrap() += 1);
         woken
     });
+    let waiting = [(); 3].map(|()| tokio::spawn(shared.filled().cancelled_owned()));
     let task = tokio::spawn(watch.run("vertice-test".into(), &Readiness::default()));
+    for one in waiting {
+        one.await.unwrap();
+    }
     until("an open watch", || server.event("BOOKMARK", &bookmark()) > 0).await;
     server.event("MODIFIED", &config_map("a", 2));
     until("both wakes", || *all.lock().unwrap() == 2).await;
