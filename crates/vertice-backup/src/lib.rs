@@ -43,8 +43,8 @@ pub async fn run(
 pub fn manager(config: kube::Config, settings: &Settings, options: Options) -> Result<Manager, ManagerError> {
     let mut manager = Manager::new(config, options);
     let cluster = settings::Cluster::default();
-    let backups = backup::controller(&manager, settings, cluster.clone())?;
-    let restores = restore::controller(&manager, settings)?;
+    let (backups, shared) = backup::controller(&manager, settings, cluster.clone())?;
+    let restores = restore::controller(&manager, settings, shared)?;
     manager.controller(backups);
     manager.controller(restores);
     Ok(manager)

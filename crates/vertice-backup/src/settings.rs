@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::sync::OnceCell;
 use vertice_controller::manager::{LeaderElection, Options};
@@ -39,6 +40,11 @@ impl Settings {
     pub(crate) fn manager_options(&self) -> Options {
         Options { admin: self.admin, leader_election: self.leader_election.clone(), ..Options::default() }
     }
+}
+
+/// What a watch of all objects of a kind asks for: that it begins with the list, object by object.
+pub(crate) fn watched() -> watcher::Config {
+    watcher::Config::default().streaming_lists()
 }
 
 /// The cluster's identity, read once.

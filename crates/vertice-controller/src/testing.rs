@@ -23,7 +23,7 @@ pub(crate) struct Seen {
 
 type Handler = dyn Fn(&Seen) -> (u16, Value) + Send + Sync;
 
-/// The server. ConfigMaps can be listed and watched, everything else is answered by the handler.
+/// The server. ConfigMaps can be listed and watched (but no list streamed), everything else is answered by the handler.
 #[derive(Clone)]
 pub(crate) struct FakeServer {
     handler: Arc<Handler>,
@@ -104,6 +104,12 @@ impl FakeServer {
                 let message = "storage is (re)initializing";
                 let status = json!({"kind": "Status", "status": "Failure", "reason": "TooManyRequests", "code": 429, "message": message});
                 return Ok(respond(429, &status));
+            }
+            if uri.contains("sendInitialEvents=true") {
+                let message =
+                    "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+                let status = json!({"kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422, "message": message});
+                return Ok(respond(422, &status));
             }
             let (sender, receiver) = mpsc::unbounded_channel();
             self.watches.lock().unwrap().push(sender);

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
-use kube::runtime::watcher;
 use kube::{Resource, ResourceExt as _};
 use snafu::Snafu;
 use vertice_api::vertice_io::VerticeBackup;
 use vertice_controller::apply::ApplyError;
 use vertice_controller::manager::{Manager, ManagerError};
-use vertice_controller::run::{Config, Context, Controller, Next, ObjectKey, Reconciler, Watch};
+use vertice_controller::run::{Config, Context, Controller, Next, ObjectKey, Reconciler, SharedWatch, Watch};
 
 use super::apply::apply;
+use super::known::KnownCronJob;
 use super::metrics::BackupMetrics;
 use super::observe::{Caches, observe};
 use super::plan::{PlanError, plan};
 use crate::live::ReadError;
 use crate::names;
 use crate::run;
-use crate::settings::{Cluster, Settings};
+use crate::settings::{Cluster, Settings, watched};
 
 /// Reconciles VerticeBackups.
 #[derive(Debug)]
@@ -64,38 +64,52 @@ impl Reconciler for BackupReconciler {
     }
 }
 
+/// Caches that the other controller reads as well.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedCaches {
+    pub(crate) backups: SharedWatch<VerticeBackup>,
+    pub(crate) services: SharedWatch<PartialObjectMeta<Service>>,
+    pub(crate) stateful_sets: SharedWatch<PartialObjectMeta<StatefulSet>>,
+    pub(crate) deployments: SharedWatch<PartialObjectMeta<Deployment>>,
+}
+
 /// Wires the controller into a process.
 pub(crate) fn controller(
     manager: &Manager,
     settings: &Settings,
     cluster: Cluster,
-) -> Result<Controller<BackupReconciler>, ManagerError> {
+) -> Result<(Controller<BackupReconciler>, SharedCaches), ManagerError> {
     let context = manager.context(BackupReconciler::NAME)?;
     let client = &context.client;
-    let labelled = || watcher::Config::default().labels(names::BACKUP_LABEL);
-    let backups = Watch::<VerticeBackup>::new(settings.api(client), watcher::Config::default());
-    let cronjobs = Watch::<CronJob>::new(settings.api(client), labelled());
+    let labelled = || watched().labels(names::BACKUP_LABEL);
+    let backups = Watch::<VerticeBackup>::new(settings.api(client), watched());
+    let cronjobs = Watch::<KnownCronJob>::new(settings.api(client), labelled());
     let jobs = Watch::<Job>::new(settings.api(client), labelled());
     let pods = Watch::<Pod>::new(settings.api(client), labelled());
-    let services = Watch::<PartialObjectMeta<Service>>::new(settings.api(client), watcher::Config::default());
-    let stateful_sets =
-        Watch::<PartialObjectMeta<StatefulSet>>::new(settings.api(client), watcher::Config::default());
-    let deployments =
-        Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watcher::Config::default());
+    let services = Watch::<PartialObjectMeta<Service>>::new(settings.api(client), watched());
+    let stateful_sets = Watch::<PartialObjectMeta<StatefulSet>>::new(settings.api(client), watched());
+    let deployments = Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watched());
 
+    let shared = SharedCaches {
+        backups: backups.share(),
+        services: services.share(),
+        stateful_sets: stateful_sets.share(),
+        deployments: deployments.share(),
+    };
     let known = backups.store();
     manager.leader_collector(BackupMetrics::new(known.clone()));
     let caches = Caches { cronjobs: cronjobs.store(), jobs: jobs.store(), pods: pods.store() };
     let agent_image = settings.agent_image.clone();
     let reconciler = BackupReconciler { caches, cluster, agent_image };
     let (by_service, by_stateful_set, by_deployment) = (known.clone(), known.clone(), known);
-    Ok(Controller::new(reconciler, backups, context, Config::default(), manager.readiness())
+    let controller = Controller::new(reconciler, backups, context, Config::default(), manager.readiness())
         .owns(cronjobs)
         .watches(jobs, |job| run::owner_by_label(job, names::BACKUP_LABEL))
         .watches(pods, |pod| run::owner_by_label(pod, names::BACKUP_LABEL))
         .watches_intent(services, move |object| targeting(&by_service, object))
         .watches_intent(stateful_sets, move |object| targeting(&by_stateful_set, object))
-        .watches_intent(deployments, move |object| targeting(&by_deployment, object)))
+        .watches_intent(deployments, move |object| targeting(&by_deployment, object));
+    Ok((controller, shared))
 }
 
 /// The VerticeBackups whose server may be found through an object of its namespace: all that do not name a host, as a Service's

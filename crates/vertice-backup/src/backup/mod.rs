@@ -4,6 +4,7 @@ mod apply;
 mod build;
 mod controller;
 mod history;
+mod known;
 mod metrics;
 mod observe;
 mod plan;
@@ -13,4 +14,4 @@ mod tests;
 mod timetable;
 mod validate;
 
-pub(crate) use controller::controller;
+pub(crate) use controller::{SharedCaches, controller};

@@ -11,6 +11,7 @@ use kube::{Client, ResourceExt};
 use vertice_api::vertice_io::{BackupRun, RunStatus, VerticeBackup};
 use vertice_controller::mutant::{self, Mutant};
 
+use super::known::KnownCronJob;
 use super::timetable::Timetable;
 use crate::live::{self, ReadError};
 use crate::names;
@@ -20,7 +21,7 @@ use crate::target::Candidates;
 /// The caches.
 #[derive(Clone, Debug)]
 pub(super) struct Caches {
-    pub(super) cronjobs: Store<CronJob>,
+    pub(super) cronjobs: Store<KnownCronJob>,
     pub(super) jobs: Store<Job>,
     pub(super) pods: Store<Pod>,
 }
@@ -78,7 +79,7 @@ async fn cronjob(
 ) -> Result<Option<CronJob>, ReadError> {
     let name = names::cronjob(&backup.name_any());
     let known = caches.cronjobs.get(&ObjectRef::new(&name).within(namespace));
-    let known = known.map(|cronjob| CronJob::clone(&cronjob));
+    let known = known.map(|cronjob| CronJob::from(&*cronjob));
     let told = backup.status.as_ref().and_then(|status| status.last_missed.as_ref()).map(|missed| missed.0);
     let overdue = |cronjob: &CronJob| Timetable::of(cronjob, Some(cronjob), now)?.overdue(now);
     match known {

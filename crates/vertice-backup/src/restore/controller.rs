@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::core::PartialObjectMeta;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
-use kube::runtime::watcher;
 use kube::{Resource, ResourceExt as _};
 use snafu::Snafu;
-use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
+use vertice_api::vertice_io::VerticeRestore;
 use vertice_controller::manager::{Manager, ManagerError};
 use vertice_controller::run::{Config, Context, Controller, Next, ObjectKey, Reconciler, Watch};
 
@@ -18,10 +15,11 @@ use super::apply::{RestoreApplyError, apply};
 use super::metrics::RestoreMetrics;
 use super::observe::{Caches, has_ended, has_job, observe};
 use super::plan::{PlanError, plan};
+use crate::backup::SharedCaches;
 use crate::live::ReadError;
 use crate::names;
 use crate::run;
-use crate::settings::Settings;
+use crate::settings::{Settings, watched};
 
 /// Reconciles VerticeRestores.
 #[derive(Debug)]
@@ -62,19 +60,15 @@ impl Reconciler for RestoreReconciler {
 pub(crate) fn controller(
     manager: &Manager,
     settings: &Settings,
+    shared: SharedCaches,
 ) -> Result<Controller<RestoreReconciler>, ManagerError> {
     let context = manager.context(RestoreReconciler::NAME)?;
     let client = &context.client;
-    let labelled = || watcher::Config::default().labels(names::RESTORE_LABEL);
-    let restores = Watch::<VerticeRestore>::new(settings.api(client), watcher::Config::default());
-    let backups = Watch::<VerticeBackup>::new(settings.api(client), watcher::Config::default());
+    let labelled = || watched().labels(names::RESTORE_LABEL);
+    let restores = Watch::<VerticeRestore>::new(settings.api(client), watched());
     let jobs = Watch::<Job>::new(settings.api(client), labelled());
     let pods = Watch::<Pod>::new(settings.api(client), labelled());
-    let services = Watch::<PartialObjectMeta<Service>>::new(settings.api(client), watcher::Config::default());
-    let stateful_sets =
-        Watch::<PartialObjectMeta<StatefulSet>>::new(settings.api(client), watcher::Config::default());
-    let deployments =
-        Watch::<PartialObjectMeta<Deployment>>::new(settings.api(client), watcher::Config::default());
+    let SharedCaches { backups, services, stateful_sets, deployments } = shared;
 
     let known = restores.store();
     manager.leader_collector(RestoreMetrics::new(known.clone()));

@@ -13,30 +13,37 @@ use serde_json::{Map, Value};
 pub(crate) fn lost(intent: &Value, owned: &Value) -> Vec<String> {
     let mut lost = Vec::new();
     let Value::Object(fields) = intent else { return lost };
+    let set = owned.as_object();
     for (name, value) in fields {
         match name.as_str() {
             // Never in a field set, or of another subresource.
             "apiVersion" | "kind" | "status" => {}
             "metadata" => {
-                let metadata = owned.get("f:metadata").unwrap_or(&Value::Null);
+                let metadata = owned.get("f:metadata").and_then(Value::as_object);
                 for (name, value) in value.as_object().into_iter().flatten() {
                     if !matches!(name.as_str(), "name" | "namespace" | "uid" | "resourceVersion") {
                         child(value, metadata, &format!("f:{name}"), format!("metadata.{name}"), &mut lost);
                     }
                 }
             }
-            _ => child(value, owned, &format!("f:{name}"), name.clone(), &mut lost),
+            _ => child(value, set, &format!("f:{name}"), name.clone(), &mut lost),
         }
     }
     lost
 }
 
 /// Looks at one field: `element` is its key in the parent's set, `path` its name for people.
-fn child(value: &Value, parent: &Value, element: &str, path: String, lost: &mut Vec<String>) {
+fn child(
+    value: &Value,
+    parent: Option<&Map<String, Value>>,
+    element: &str,
+    path: String,
+    lost: &mut Vec<String>,
+) {
     if value.is_null() {
         return;
     }
-    match parent.get(element).and_then(Value::as_object) {
+    match parent.and_then(|parent| parent.get(element)).and_then(Value::as_object) {
         None => lost.push(path),
         // No members: a scalar, or a map or list that is owned as a whole.
         Some(set) if set.keys().all(|key| key == ".") => {}
@@ -45,17 +52,16 @@ fn child(value: &Value, parent: &Value, element: &str, path: String, lost: &mut 
 }
 
 fn members(value: &Value, set: &Map<String, Value>, path: &str, lost: &mut Vec<String>) {
-    let owned = Value::Object(set.clone());
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                child(value, &owned, &format!("f:{name}"), format!("{path}.{name}"), lost);
+                child(value, Some(set), &format!("f:{name}"), format!("{path}.{name}"), lost);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 match set.iter().find_map(|(element, _)| Some((element, matches(element, item)?))) {
-                    Some((element, name)) => child(item, &owned, element, format!("{path}{name}"), lost),
+                    Some((element, name)) => child(item, Some(set), element, format!("{path}{name}"), lost),
                     None => lost.push(format!("{path}[{index}]")),
                 }
             }

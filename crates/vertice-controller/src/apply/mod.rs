@@ -11,6 +11,7 @@
 
 mod error;
 mod fields;
+mod packed;
 mod status;
 
 use std::{
@@ -68,7 +69,8 @@ pub struct Applier {
 #[derive(Debug, Clone, PartialEq)]
 struct Remembered {
     hash: String,
-    owned: Value,
+    /// The hash of the fields that were ours then.
+    owned: String,
 }
 
 /// Forgetting costs one request an object, so the memory is simply emptied when it grows past this.
@@ -162,18 +164,18 @@ impl Applier {
             .flatten()
             .find(|entry| is_ours(entry, &self.manager))
             .filter(|entry| entry.api_version.as_deref() == Some(intent.api_version.as_str()));
-        let Some(owned) = entry.and_then(|entry| entry.fields_v1.as_ref()).map(|fields| &fields.0) else {
+        let Some(owned) = entry.and_then(|entry| entry.fields_v1.as_ref()).map(packed::unpacked) else {
             // Our entry is gone. With our annotation the object is ours all the same (anybody may clear managedFields).
             return if applied.is_some() { Verdict::Update } else { Verdict::Foreign };
         };
-        let lost = fields::lost(&intent.body, owned);
+        let lost = fields::lost(&intent.body, &owned);
         match applied {
             // Fields that only the new intent has are not in the old set: no drift.
             Some(hash) if *hash != intent.hash => Verdict::Update,
             Some(_) if mutant::on(Mutant::AppliedAlways) => Verdict::Update,
             Some(_) if lost.is_empty() => Verdict::Unchanged,
             // A field that the server drops from every apply (of a feature that is off) is no drift either.
-            Some(_) if self.is_as_remembered(intent, observed, owned) => Verdict::Unchanged,
+            Some(_) if self.is_as_remembered(intent, observed, &owned) => Verdict::Unchanged,
             _ => Verdict::Drift(lost),
         }
     }
@@ -181,7 +183,7 @@ impl Applier {
     fn is_as_remembered(&self, intent: &Intent, observed: &ObjectMeta, owned: &Value) -> bool {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let known = observed.uid.as_ref().and_then(|uid| remembered.get(uid));
-        known.is_some_and(|known| known.hash == intent.hash && known.owned == *owned)
+        known.is_some_and(|known| known.hash == intent.hash && known.owned == hash(owned))
     }
 
     async fn send<K>(&self, api: &Api<K>, intent: &Intent, force: bool) -> Result<K, ApplyError>
@@ -203,7 +205,7 @@ impl Applier {
             if remembered.len() >= REMEMBER_MAX {
                 remembered.clear();
             }
-            remembered.insert(uid, Remembered { hash: intent.hash.clone(), owned: owned.0 });
+            remembered.insert(uid, Remembered { hash: intent.hash.clone(), owned: hash(&owned.0) });
         }
         Ok(object)
     }
@@ -250,11 +252,14 @@ fn is_ours(
 }
 
 /// Drops every entry of `managedFields` but `manager`'s own: the others are often the largest part of an object, and nobody asks
-/// for them.
+/// for them. The fields of our own are packed.
 pub fn prune(metadata: &mut ObjectMeta, manager: &str) {
     let mut entries = metadata.managed_fields.take().unwrap_or_default();
     entries.retain(|entry| is_ours(entry, manager));
     entries.shrink_to_fit();
+    for fields in entries.iter_mut().filter_map(|entry| entry.fields_v1.as_mut()) {
+        packed::pack(fields);
+    }
     metadata.managed_fields = Some(entries);
 }
 

@@ -31,6 +31,10 @@ use crate::{metrics::ControllerMetrics, readiness::Readiness};
 /// How long one call may take if nobody says otherwise. Admission webhooks may take 10 s each by default, hence more than that.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
+/// A connection that says nothing for so long is dead. On a watch the API server says something every minute, if only how far
+/// it has come (a bookmark); one that has seen no change since it was started may say nothing.
+const SILENCE: Duration = Duration::from_secs(295);
+
 /// Says whether this process may write now; asked right before each write.
 pub trait Fence: Debug + Send + Sync + 'static {
     /// Whether a write may be sent now.
@@ -54,8 +58,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How long one call may take, its answer's body included. Watches and other streams: until their answer begins (a watch
-    /// that goes silent is ended by the watcher after 295 s).
+    /// How long one call may take, its answer's body included. Watches and other streams: until their answer begins (a
+    /// connection that goes silent is ended after 295 s).
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -99,6 +103,10 @@ pub struct BuildError {
 pub fn build(mut config: kube::Config, options: Options) -> Result<Client, BuildError> {
     let url = config.cluster_url.to_string();
     config.default_retry = false;
+    if config.read_timeout.is_none() {
+        config.read_timeout = Some(SILENCE);
+        config.reset_reader_on_write = true;
+    }
     let Options { deadline, metrics, fence, watches, interceptor } = options;
     let occurrences = Occurrences::default();
     let settings = Settings { deadline, metrics, fence, watches, interceptor, occurrences };

@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, future::BoxFuture};
-use kube::{
-    Resource,
-    runtime::reflector::{ObjectRef, Store},
-};
+use futures::FutureExt as _;
+use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
@@ -33,15 +30,12 @@ use crate::{
     text::{chain, panic_message},
 };
 
-/// Waits until a cache was filled; false when it never will be.
-type CacheFilled = Box<dyn Fn() -> BoxFuture<'static, bool> + Send>;
-
 /// What the caches and the worker of one controller share.
 pub(crate) struct Shared<R: Reconciler> {
     pub(crate) reconciler: R,
     pub(crate) store: Store<R::Object>,
-    /// One for each cache; asked anew in every run of the worker.
-    pub(crate) ready: Mutex<Vec<CacheFilled>>,
+    /// One for each cache, cancelled once it is filled.
+    pub(crate) ready: Mutex<Vec<CancellationToken>>,
     pub(crate) queue: Mutex<Queue<ObjectKey>>,
     pub(crate) wake: Notify,
     pub(crate) context: Context,
@@ -60,15 +54,8 @@ impl<R: Reconciler> Shared<R> {
     }
 
     /// The worker does not start before this cache was filled.
-    pub(crate) fn await_cache<K>(&self, store: Store<K>)
-    where
-        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
-    {
-        let ready = move || {
-            let store = store.clone();
-            async move { store.wait_until_ready().await.is_ok() }.boxed()
-        };
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ready));
+    pub(crate) fn await_cache(&self, filled: CancellationToken) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push(filled);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<ObjectKey>> {
@@ -117,7 +104,7 @@ impl<R: Reconciler> Worker<R> {
         let shared = &self.shared;
         tokio::select! {
             () = stop.cancelled() => return,
-            ready = self.caches_filled() => if !ready { return },
+            () = self.caches_filled() => {}
         }
         shared.queue().reset();
         let everything = shared.store.state();
@@ -127,8 +114,9 @@ impl<R: Reconciler> Worker<R> {
         while !stop.is_cancelled() {
             self.start_ready(&mut tasks, &mut running);
             let (wait, depth) = {
-                let (now, queue) = (shared.now(), shared.queue());
-                (queue.next(now), queue.depth(now))
+                let (now, mut queue) = (shared.now(), shared.queue());
+                let depth = queue.depth(now);
+                (queue.next(now), depth)
             };
             shared.context.metrics.queue(depth, running.len());
             // With all workers busy only the end of one matters.
@@ -143,12 +131,11 @@ impl<R: Reconciler> Worker<R> {
         self.drain(&mut tasks, &mut running).await;
     }
 
-    async fn caches_filled(&self) -> bool {
-        let waits: Vec<_> = {
-            let ready = self.shared.ready.lock().unwrap_or_else(PoisonError::into_inner);
-            ready.iter().map(|wait| wait()).collect()
-        };
-        futures::future::join_all(waits).await.into_iter().all(|ready| ready)
+    async fn caches_filled(&self) {
+        let caches = self.shared.ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for filled in caches {
+            filled.cancelled().await;
+        }
     }
 
     /// Waits for the earlier of both clocks' idea of `wait`; for ever with `None`.

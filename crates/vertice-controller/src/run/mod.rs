@@ -24,11 +24,11 @@ use kube::{Resource, runtime::reflector::Store};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use self::{driver::Shared, queue::Queue, watch::Change};
+use self::{driver::Shared, queue::Queue};
 pub use self::{
     driver::Worker,
     key::ObjectKey,
-    watch::{MetadataWatch, Watch},
+    watch::{MetadataWatch, SharedWatch, Source, Watch},
 };
 use crate::{
     apply::Applier, backoff::Backoff, clock::SharedClock, events::Events, metrics::ControllerMetrics,
@@ -160,46 +160,46 @@ impl<R: Reconciler> Controller<R> {
             config,
         });
         let mut controller = Self { shared, watches: Vec::new(), readiness: readiness.clone() };
-        controller.watch(watch, watch::intent_change, |object| vec![ObjectKey::of(object)]);
+        controller.watch(watch.into(), watch::intent_change, |object| vec![ObjectKey::of(object)]);
         controller
     }
 
     /// Reconciles the owner whenever an object that it controls (`ownerReferences` with `controller: true`) changes in any way.
     #[must_use]
-    pub fn owns<K>(mut self, watch: Watch<K>) -> Self
+    pub fn owns<K>(mut self, watch: impl Into<Source<K>>) -> Self
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        self.watch(watch, watch::any_change, owners::<R::Object, K>);
+        self.watch(watch.into(), watch::any_change, owners::<R::Object, K>);
         self
     }
 
     /// Reconciles the objects that `map` names whenever an object in `watch` changes in any way.
     #[must_use]
-    pub fn watches<K, F>(mut self, watch: Watch<K>, map: F) -> Self
+    pub fn watches<K, F>(mut self, watch: impl Into<Source<K>>, map: F) -> Self
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         F: Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
     {
-        self.watch(watch, watch::any_change, map);
+        self.watch(watch.into(), watch::any_change, map);
         self
     }
 
     /// Like [`Self::watches`], but not for a change of the status alone: for kinds whose spec is what matters, such as the workloads
     /// that a name leads to.
     #[must_use]
-    pub fn watches_intent<K, F>(mut self, watch: Watch<K>, map: F) -> Self
+    pub fn watches_intent<K, F>(mut self, watch: impl Into<Source<K>>, map: F) -> Self
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         F: Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
     {
-        self.watch(watch, watch::intent_change, map);
+        self.watch(watch.into(), watch::intent_change, map);
         self
     }
 
     /// Keeps a cache up to date that the reconciler only reads.
     #[must_use]
-    pub fn reads<K>(self, watch: Watch<K>) -> Self
+    pub fn reads<K>(self, watch: impl Into<Source<K>>) -> Self
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
@@ -223,20 +223,26 @@ impl<R: Reconciler> Controller<R> {
         (caches, Worker::new(self.shared))
     }
 
-    fn watch<K, F>(&mut self, watch: Watch<K>, changed: fn(&K, &K) -> bool, map: F)
+    fn watch<K, F>(&mut self, source: Source<K>, changed: fn(&K, &K) -> bool, map: F)
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         F: Fn(&K) -> Vec<ObjectKey> + Send + Sync + 'static,
     {
-        self.shared.await_cache(watch.store());
+        let (cache, own) = match source {
+            Source::Own(watch) => (watch.share(), Some(watch)),
+            Source::Shared(cache) => (cache, None),
+        };
+        self.shared.await_cache(cache.filled());
         let shared = Arc::clone(&self.shared);
-        let manager = shared.context.applier.manager().to_owned();
-        let wakes = move |change: Change<'_, K>| {
+        cache.listen(changed, move |change| {
             // Both sides: an object that changes hands wakes the old owner and the new one.
             let keys = change.before.into_iter().chain(change.after).flat_map(&map);
             shared.trigger(keys);
-        };
-        self.watches.push(watch.run(manager, &self.readiness, changed, wakes));
+        });
+        if let Some(watch) = own {
+            let manager = self.shared.context.applier.manager().to_owned();
+            self.watches.push(watch.run(manager, &self.readiness));
+        }
     }
 }
 

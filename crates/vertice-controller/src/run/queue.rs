@@ -50,6 +50,8 @@ struct Entry {
 pub(crate) struct Queue<K> {
     entries: HashMap<K, Entry>,
     due: BTreeSet<(Duration, K)>,
+    /// Those of `due` whose time had come at the last look, so that nobody has to count them.
+    ready: BTreeSet<(Duration, K)>,
     wake: BTreeSet<(Timestamp, K)>,
     debounce: Duration,
     backoff: Backoff,
@@ -57,7 +59,14 @@ pub(crate) struct Queue<K> {
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     pub(crate) fn new(debounce: Duration, backoff: Backoff) -> Self {
-        Self { entries: HashMap::new(), due: BTreeSet::new(), wake: BTreeSet::new(), debounce, backoff }
+        Self {
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            wake: BTreeSet::new(),
+            debounce,
+            backoff,
+        }
     }
 
     /// Something happened to `key`.
@@ -76,9 +85,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
     /// The next object to reconcile, oldest first; it counts as running until [`Queue::finish`].
     pub(crate) fn pop(&mut self, now: Now) -> Option<K> {
-        let by_due = self.due.first().filter(|(at, _)| *at <= now.elapsed).map(|(_, key)| key.clone());
-        let key = by_due
-            .or_else(|| self.wake.first().filter(|(at, _)| *at <= now.wall).map(|(_, key)| key.clone()))?;
+        self.advance(now);
+        let key = self.ready.first().map(|(_, key)| key.clone())?;
         self.schedule(key.clone(), None);
         self.schedule_wake(&key, None);
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -124,22 +132,36 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
     /// How long until [`Queue::pop`] has something; zero when it has now, `None` when nothing is planned.
     pub(crate) fn next(&self, now: Now) -> Option<Duration> {
-        let due = self.due.first().map(|(at, _)| at.saturating_sub(now.elapsed));
+        let due = self.ready.first().or(self.due.first()).map(|(at, _)| at.saturating_sub(now.elapsed));
         let wake = self.wake.first().map(|(at, _)| crate::clock::until(now.wall, *at).unwrap_or_default());
         [due, wake].into_iter().flatten().min()
     }
 
     /// How many objects could be reconciled now if a worker were free.
-    pub(crate) fn depth(&self, now: Now) -> usize {
-        let due = self.due.iter().take_while(|(at, _)| *at <= now.elapsed).map(|(_, key)| key);
-        let wake = self.wake.iter().take_while(|(at, _)| *at <= now.wall).map(|(_, key)| key);
-        due.chain(wake).collect::<BTreeSet<_>>().len()
+    pub(crate) fn depth(&mut self, now: Now) -> usize {
+        self.advance(now);
+        self.ready.len()
+    }
+
+    /// Finds those whose time has come.
+    fn advance(&mut self, now: Now) {
+        while let Some((_, key)) = self.wake.first().filter(|(at, _)| *at <= now.wall).cloned() {
+            self.schedule_wake(&key, None);
+            let due = self.entries.get(&key).and_then(|entry| entry.due);
+            if due.is_none_or(|due| due > now.elapsed) {
+                self.schedule(key, Some(now.elapsed));
+            }
+        }
+        while self.due.first().is_some_and(|(at, _)| *at <= now.elapsed) {
+            self.ready.extend(self.due.pop_first());
+        }
     }
 
     /// Forgets what was running and every backoff: for a new leader, which starts from what it sees.
     pub(crate) fn reset(&mut self) {
         self.entries.clear();
         self.due.clear();
+        self.ready.clear();
         self.wake.clear();
     }
 
@@ -158,7 +180,10 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     fn schedule(&mut self, key: K, at: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         if let Some(old) = entry.due.take() {
-            self.due.remove(&(old, key.clone()));
+            let old = (old, key.clone());
+            if !self.due.remove(&old) {
+                self.ready.remove(&old);
+            }
         }
         entry.due = at;
         if let Some(at) = at {

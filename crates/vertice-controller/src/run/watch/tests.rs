@@ -17,12 +17,19 @@ struct Running {
 
 impl Running {
     fn start(server: FakeServer, changed: fn(&ConfigMap, &ConfigMap) -> bool) -> Self {
-        let watch: Watch<ConfigMap> =
-            Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+        Self::start_with(server, changed, watcher::Config::default())
+    }
+
+    fn start_with(
+        server: FakeServer,
+        changed: fn(&ConfigMap, &ConfigMap) -> bool,
+        config: watcher::Config,
+    ) -> Self {
+        let watch: Watch<ConfigMap> = Watch::new(Api::namespaced(server.client(), "ns"), config);
         let store = watch.store();
         let (woken, readiness) = (Arc::<Mutex<Vec<String>>>::default(), Readiness::default());
         let names = Arc::clone(&woken);
-        let future = watch.run("vertice-test".into(), &readiness, changed, move |change| {
+        watch.share().listen(changed, move |change| {
             let name = |object: &ConfigMap| object.metadata.name.clone().unwrap();
             let text = match (change.before, change.after) {
                 (Some(before), None) => format!("-{}", name(before)),
@@ -30,6 +37,7 @@ impl Running {
             };
             names.lock().unwrap().push(text);
         });
+        let future = watch.run("vertice-test".into(), &readiness);
         Self { server, store, woken, readiness, task: tokio::spawn(future) }
     }
 
@@ -151,7 +159,7 @@ async fn a_missing_crd_and_a_missing_right_are_named() {
         let watch: MetadataWatch<Job> =
             Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
         let readiness = Readiness::default();
-        let task = tokio::spawn(watch.run("m".into(), &readiness, any_change, |_| {}));
+        let task = tokio::spawn(watch.run("m".into(), &readiness));
         until(expected, || readiness.waiting() == [expected]).await;
         task.abort();
     }
@@ -164,4 +172,38 @@ async fn a_watch_that_opens_late_over_an_empty_list_does_not_look_unready() {
     let running = Running::start(server, any_change);
     until("an open watch", || running.server.event("BOOKMARK", &bookmark()) > 0).await;
     assert_eq!(running.readiness.waiting(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_api_server_that_streams_no_lists_is_asked_for_pages() {
+    let config = watcher::Config::default().streaming_lists();
+    let running = Running::start_with(FakeServer::with_config_maps(&["a"]), any_change, config);
+    assert_eq!(running.wakes(1).await, ["a"]);
+    running.event("MODIFIED", &config_map("a", 2)).await;
+    assert_eq!(running.wakes(1).await, ["a"]);
+}
+
+#[tokio::test]
+async fn all_who_share_a_watch_are_woken_each_by_its_own_measure() {
+    let server = FakeServer::with_config_maps(&["a"]);
+    let watch: Watch<ConfigMap> =
+        Watch::new(Api::namespaced(server.client(), "ns"), watcher::Config::default());
+    let shared = watch.share();
+    let [all, first] = [any_change::<ConfigMap>, |_: &ConfigMap, _: &ConfigMap| false].map(|changed| {
+        let woken = Arc::<Mutex<u32>>::default();
+        let count = Arc::clone(&woken);
+        shared.listen(changed, move |_| *count.lock().unwrap() += 1);
+        woken
+    });
+    let waiting = [(); 3].map(|()| tokio::spawn(shared.filled().cancelled_owned()));
+    let task = tokio::spawn(watch.run("vertice-test".into(), &Readiness::default()));
+    for one in waiting {
+        one.await.unwrap();
+    }
+    until("an open watch", || server.event("BOOKMARK", &bookmark()) > 0).await;
+    server.event("MODIFIED", &config_map("a", 2));
+    until("both wakes", || *all.lock().unwrap() == 2).await;
+    assert_eq!(*first.lock().unwrap(), 1);
+    assert_eq!(shared.store().len(), 1);
+    task.abort();
 }
