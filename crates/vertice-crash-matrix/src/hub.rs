@@ -159,6 +159,15 @@ impl Hub {
         }
     }
 
+    /// Nobody waits for the answer to a request any more; whether it took effect is not known.
+    pub(crate) fn abandoned(&self, life: u64) {
+        let mut inner = self.inner();
+        inner.active = Instant::now();
+        if let Some(open) = inner.open.get_mut(&life) {
+            *open = open.saturating_sub(1);
+        }
+    }
+
     /// A watch is about to tell of a version of an object. Returns with what to strike it: every watch that tells of this version is
     /// struck.
     pub(crate) fn told(&self, name: &str, version: &str) -> Option<Fault> {

@@ -204,6 +204,12 @@ impl Interceptor for Hooks {
         })
     }
 
+    fn abandoned(&self, call: &Call, occurrence: u64) {
+        if lock(&self.sent).get_mut(&(call.clone(), occurrence)).and_then(Vec::pop).is_some() {
+            self.hub.abandoned(self.life);
+        }
+    }
+
     fn event<'a>(&'a self, call: &'a Call, event: &'a WatchEvent) -> BoxFuture<'a, OnEvent> {
         Box::pin(async move {
             self.alive().await;

@@ -28,6 +28,12 @@ pub trait Interceptor: Debug + Send + Sync + 'static {
         Box::pin(async { After::Deliver })
     }
 
+    /// Instead of `after`: there was no answer, or nobody waits for one any more (the deadline is over, or whoever asked gave up,
+    /// as others of several calls at once do when one has failed). Whether the request took effect is not known.
+    fn abandoned(&self, call: &Call, occurrence: u64) {
+        let _ = (call, occurrence);
+    }
+
     /// Before an event of a watch is seen; `call` is the watch and names the kind. Events of one watch are asked about in their
     /// order, each after the one before was delivered: holding one holds all that come after it, which is a cache that lags.
     fn event<'a>(&'a self, call: &'a Call, event: &'a WatchEvent) -> BoxFuture<'a, OnEvent> {

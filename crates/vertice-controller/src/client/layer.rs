@@ -145,7 +145,12 @@ where
         let disconnected = || Err(CallError::Disconnected { call: call.to_string() }.into());
         let occurrence = self.settings.occurrences.next(call);
         let response = match interceptor.before(call, occurrence).await {
-            Before::Send => self.send(call, request).await?,
+            Before::Send => {
+                let unanswered = Unanswered { interceptor: &**interceptor, call, occurrence };
+                let response = self.send(call, request).await?;
+                std::mem::forget(unanswered);
+                response
+            }
             Before::Answer(status) => return Ok(answer(call, status)),
             Before::Throttle(wait) => return Ok(throttled(call, wait)),
             Before::Disconnect => return disconnected(),
@@ -183,6 +188,19 @@ where
 
     fn late(&self, call: &Call) -> CallError {
         CallError::Deadline { call: call.to_string(), deadline: self.settings.deadline }
+    }
+}
+
+/// Tells the interceptor when it is dropped: also when nobody polls the call any more.
+struct Unanswered<'a> {
+    interceptor: &'a dyn Interceptor,
+    call: &'a Call,
+    occurrence: u64,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.interceptor.abandoned(self.call, self.occurrence);
     }
 }
 

@@ -207,6 +207,47 @@ async fn an_answer_that_is_held_is_a_time_out_after_the_write_took_effect() {
     assert_eq!(fake.requests(), 1);
 }
 
+/// Counts calls that were answered, and calls that nobody waits for any more.
+#[derive(Debug, Default)]
+struct Ends {
+    answered: AtomicUsize,
+    abandoned: AtomicUsize,
+}
+
+impl Interceptor for Ends {
+    fn after<'a>(&'a self, _: &'a Call, _: u64, _: StatusCode) -> BoxFuture<'a, After> {
+        self.answered.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { After::Deliver })
+    }
+
+    fn abandoned(&self, call: &Call, occurrence: u64) {
+        assert_eq!(call.point(occurrence).to_string(), "patch configmaps a#1");
+        self.abandoned.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_ends_as_answered_or_as_abandoned() {
+    for (server, patience, ends) in
+        [(Server::Answers, 9, (1, 0)), (Server::Hangs, 9, (0, 1)), (Server::Hangs, 1, (0, 1))]
+    {
+        let counts = Arc::new(Ends::default());
+        let interceptor = Some(Arc::clone(&counts) as Arc<dyn Interceptor>);
+        let client = Fake::default().client(server, Settings { interceptor, ..settings() });
+        // Whoever asks may give up before the deadline of 3 s does.
+        let _ = tokio::time::timeout(Duration::from_secs(patience), write(&client)).await;
+        drop(client);
+        let seen = || (counts.answered.load(Ordering::SeqCst), counts.abandoned.load(Ordering::SeqCst));
+        tokio::time::timeout(Duration::from_secs(9), async {
+            while seen() != ends {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{server:?} {patience}: {:?}", seen()));
+    }
+}
+
 /// Notes the name of every call.
 #[derive(Debug, Default)]
 struct Notes(std::sync::Mutex<Vec<String>>);
