@@ -56,8 +56,7 @@ impl Reconciler for BackupReconciler {
         }
         let cluster = self.cluster.uid(&context.client).await?;
         let now = context.clock.now();
-        let observed =
-            observe(&context.client, &self.caches, backup, cluster, self.agent_image.clone(), now).await?;
+        let observed = observe(context, &self.caches, backup, cluster, self.agent_image.clone(), now).await?;
         let plan = plan(&observed, now)?;
         let requeue_at = Box::pin(apply(context, &observed, plan, now)).await?;
         Ok(requeue_at.map_or(Next::Await, Next::At))

@@ -10,6 +10,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use vertice_api::vertice_io::{BackupRun, RunStatus, VerticeBackup};
 use vertice_controller::mutant::{self, Mutant};
+use vertice_controller::run::Context;
 
 use super::known::KnownCronJob;
 use super::timetable::Timetable;
@@ -51,15 +52,16 @@ impl Observed {
 
 /// Reads it all.
 pub(super) async fn observe(
-    client: &Client,
+    context: &Context,
     caches: &Caches,
     backup: Arc<VerticeBackup>,
     cluster: String,
     agent_image: String,
     now: Timestamp,
 ) -> Result<Observed, ReadError> {
+    let client = &context.client;
     let namespace = backup.namespace().unwrap_or_default();
-    let cronjob = cronjob(client, caches, &backup, &namespace, now).await?;
+    let cronjob = cronjob(context, caches, &backup, &namespace, now).await?;
     let candidates = match backup.spec.target.host {
         Some(_) => Candidates::default(),
         None => live::candidates(client, &namespace).await?,
@@ -71,7 +73,7 @@ pub(super) async fn observe(
 /// Before the name is called taken or a run missed, the API server is asked: the cache has only what carries our labels, and may be
 /// behind.
 async fn cronjob(
-    client: &Client,
+    context: &Context,
     caches: &Caches,
     backup: &VerticeBackup,
     namespace: &str,
@@ -83,8 +85,14 @@ async fn cronjob(
     let told = backup.status.as_ref().and_then(|status| status.last_missed.as_ref()).map(|missed| missed.0);
     let overdue = |cronjob: &CronJob| Timetable::of(cronjob, Some(cronjob), now)?.overdue(now);
     match known {
-        Some(cronjob) if overdue(&cronjob).is_none_or(|due| told >= Some(due)) => Ok(Some(cronjob)),
-        _ => live::cronjob(client, namespace, &name).await,
+        // Since when a schedule is in force stands on the CronJob: from one that is outdated an earlier instant would be put back.
+        Some(cronjob)
+            if !context.applier.is_behind(&cronjob.metadata)
+                && overdue(&cronjob).is_none_or(|due| told >= Some(due)) =>
+        {
+            Ok(Some(cronjob))
+        }
+        _ => live::cronjob(&context.client, namespace, &name).await,
     }
 }
 

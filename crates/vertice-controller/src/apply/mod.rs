@@ -71,6 +71,7 @@ struct Remembered {
     hash: String,
     /// The hash of the fields that were ours then.
     owned: String,
+    version: u64,
 }
 
 /// Forgetting costs one request an object, so the memory is simply emptied when it grows past this.
@@ -153,6 +154,15 @@ impl Applier {
         }
     }
 
+    /// Whether a cached object is older than what this process applied last: a decision that is made from what the object says must
+    /// then be made from the API server's copy.
+    #[must_use]
+    pub fn is_behind(&self, observed: &ObjectMeta) -> bool {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = observed.uid.as_ref().and_then(|uid| remembered.get(uid));
+        known.is_some_and(|known| version(observed) < known.version)
+    }
+
     fn judge(&self, intent: &Intent, observed: &ObjectMeta) -> Verdict {
         if observed.deletion_timestamp.is_some() {
             return Verdict::Terminating;
@@ -205,7 +215,8 @@ impl Applier {
             if remembered.len() >= REMEMBER_MAX {
                 remembered.clear();
             }
-            remembered.insert(uid, Remembered { hash: intent.hash.clone(), owned: hash(&owned.0) });
+            let version = version(object.meta());
+            remembered.insert(uid, Remembered { hash: intent.hash.clone(), owned: hash(&owned.0), version });
         }
         Ok(object)
     }
@@ -240,6 +251,11 @@ impl Intent {
         let name = intent.meta().name.clone().unwrap_or_default();
         Ok(Self { name, object, api_version, hash, body })
     }
+}
+
+/// Versions of one kind are numbers that grow (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn is_ours(

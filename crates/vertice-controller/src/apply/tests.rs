@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct Server {
     object: Option<Value>,
+    applies: u64,
     /// A field that the server drops from every write, as with a feature that is off.
     drops: Option<&'static str>,
 }
@@ -33,6 +34,9 @@ impl Server {
             "f:data": names(&object["data"]),
         });
         object["metadata"]["uid"] = "u-1".into();
+        self.applies += 1;
+        // Of two and three digits: versions are numbers, not words.
+        object["metadata"]["resourceVersion"] = (98 + self.applies).to_string().into();
         object["metadata"]["managedFields"] = json!([
             {"manager": "vertice-test", "operation": "Apply", "apiVersion": "v1", "fieldsV1": fields},
             {"manager": "kubectl-edit", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:data": {"f:theirs": {}}}},
@@ -121,6 +125,19 @@ async fn an_unchanged_object_costs_no_request_also_after_a_restart() {
     let setup = setup.restarted();
     assert_eq!(setup.apply(json!({"x": "1"}), Some(&observed)).await.unwrap(), Applied::Unchanged);
     assert_eq!(setup.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_cache_that_has_not_seen_our_last_apply_is_behind() {
+    let setup = Setup::new();
+    setup.apply(json!({"x": "1"}), None).await.unwrap();
+    let before = setup.observed();
+    assert!(!setup.applier.is_behind(&before));
+    setup.apply(json!({"x": "2"}), Some(&before)).await.unwrap();
+    assert!(setup.applier.is_behind(&before));
+    assert!(!setup.applier.is_behind(&setup.observed()));
+    let another = ObjectMeta { uid: Some("u-2".into()), ..before };
+    assert!(!setup.applier.is_behind(&another), "made anew by someone else");
 }
 
 #[tokio::test]
