@@ -21,8 +21,8 @@ use crate::hub::advance_to;
 use crate::server::bound;
 use crate::{gateway, postgres};
 
-/// How long every run takes by the injected clock, whatever befalls it.
-const RUN: SignedDuration = SignedDuration::from_secs(60);
+/// How long every run takes by the injected clock, whatever befalls it: longer than all backoffs of one strike.
+const RUN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What runs instead of a container, and what the cluster's DNS would lead it to.
 #[derive(Clone, Debug)]
