@@ -149,17 +149,13 @@ impl Hub {
 
     /// The server answered request `number`.
     pub(crate) fn answered(&self, life: u64, number: usize, status: u16) {
-        let mut inner = self.inner();
-        inner.active = Instant::now();
-        if let Some(seen) = inner.seen.get_mut(number) {
+        if let Some(seen) = self.inner().seen.get_mut(number) {
             seen.fate = Fate::Answered(status);
         }
-        if let Some(open) = inner.open.get_mut(&life) {
-            *open = open.saturating_sub(1);
-        }
+        self.abandoned(life);
     }
 
-    /// Nobody waits for the answer to a request any more; whether it took effect is not known.
+    /// Nobody waits for the answer to a request any more; unless it was answered, nobody knows whether it took effect.
     pub(crate) fn abandoned(&self, life: u64) {
         let mut inner = self.inner();
         inner.active = Instant::now();

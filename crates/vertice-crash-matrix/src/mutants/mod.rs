@@ -15,13 +15,13 @@ use futures::StreamExt as _;
 use tokio::sync::{Mutex, OnceCell};
 
 pub use self::seeds::Mutant;
-use self::stories::Story;
 use crate::error::Result;
 use crate::fault::Strike;
 use crate::ground::Ground;
 use crate::oracles::{Finding, Oracle};
 use crate::run::{Baseline, Outcome, attempt, baseline};
 use crate::scenario::Scenario as _;
+use crate::scenarios::Story;
 
 /// Where a fault was looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,9 @@ use clap::ValueEnum;
 use vertice_agent::mutant::Mutant as Agent;
 use vertice_controller::mutant::Mutant as Operator;
 
-use super::stories::{AGAIN, BROKEN, CHANGES, DAMAGED, REMOVED, RESTORED, RUNS, Story};
+use crate::scenarios::Story;
+
+use super::stories::{AGAIN, BROKEN, CHANGES, DAMAGED, REMOVED, RESTORED, RUNS};
 
 /// A seeded fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

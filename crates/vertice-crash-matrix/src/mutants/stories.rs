@@ -16,7 +16,8 @@ use crate::error::{ApiSnafu, Result, StuckSnafu};
 use crate::gateway::BUCKET;
 use crate::jobs::Object;
 use crate::postgres::DATABASE;
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::Kind;
+use crate::scenarios::{Story, merge};
 use crate::trial::Trial;
 
 const NAME: &str = "shop";
@@ -27,34 +28,6 @@ const GOLDEN: &str = "golden";
 const PATIENCE: Duration = Duration::from_secs(4);
 /// A finalizer of somebody else's, which keeps an object while it is being deleted.
 const HOLD: &str = "example.com/hold";
-
-/// One of them.
-#[derive(Clone, Copy)]
-pub(super) struct Story {
-    name: &'static str,
-    kind: Kind,
-    play: for<'a> fn(&'a Trial<'_>) -> BoxFuture<'a, Result<()>>,
-}
-
-impl std::fmt::Debug for Story {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl Scenario for Story {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    fn play<'a>(&'a self, trial: &'a Trial<'_>) -> BoxFuture<'a, Result<()>> {
-        (self.play)(trial)
-    }
-}
 
 const fn backup(name: &'static str, play: for<'a> fn(&'a Trial<'_>) -> BoxFuture<'a, Result<()>>) -> Story {
     Story { name, kind: Kind::VerticeBackup, play }
@@ -201,18 +174,6 @@ async fn make(trial: &Trial<'_>, spec: Value) -> Result<()> {
     merge(&mut object["spec"], spec);
     let made = trial.create::<VerticeBackup>(object).await?;
     judged(trial, &made).await
-}
-
-/// As a merge patch does, without deletions.
-fn merge(into: &mut Value, changes: Value) {
-    match (into, changes) {
-        (Value::Object(into), Value::Object(changes)) => {
-            for (key, change) in changes {
-                merge(into.entry(key).or_insert(Value::Null), change);
-            }
-        }
-        (into, changes) => *into = changes,
-    }
 }
 
 async fn change(trial: &Trial<'_>, spec: Value) -> Result<()> {

@@ -7,6 +7,8 @@ use crate::error::Result;
 use crate::gateway::BUCKET;
 use crate::trial::Trial;
 
+use super::merge;
+
 const NAME: &str = "shop";
 const CRONJOB: &str = "shop-backup";
 const ZONE: &str = "Europe/Zurich";
@@ -30,18 +32,6 @@ fn object(trial: &Trial<'_>, changes: Value) -> Value {
     });
     merge(&mut spec, changes);
     json!({"metadata": {"name": NAME}, "spec": spec})
-}
-
-/// As a merge patch does, without deletions.
-fn merge(into: &mut Value, changes: Value) {
-    match (into, changes) {
-        (Value::Object(into), Value::Object(changes)) => {
-            for (key, change) in changes {
-                merge(into.entry(key).or_insert(Value::Null), change);
-            }
-        }
-        (into, changes) => *into = changes,
-    }
 }
 
 /// Whether the status speaks of this generation of the spec.

@@ -4,6 +4,7 @@ mod backup;
 mod restore;
 
 use futures::future::BoxFuture;
+use serde_json::Value;
 
 use crate::error::Result;
 use crate::scenario::{Kind, Scenario};
@@ -11,10 +12,10 @@ use crate::trial::Trial;
 
 /// A story that is a function.
 #[derive(Clone, Copy)]
-struct Story {
-    name: &'static str,
-    kind: Kind,
-    play: for<'a> fn(&'a Trial<'_>) -> BoxFuture<'a, Result<()>>,
+pub(crate) struct Story {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) play: for<'a> fn(&'a Trial<'_>) -> BoxFuture<'a, Result<()>>,
 }
 
 impl std::fmt::Debug for Story {
@@ -34,6 +35,18 @@ impl Scenario for Story {
 
     fn play<'a>(&'a self, trial: &'a Trial<'_>) -> BoxFuture<'a, Result<()>> {
         (self.play)(trial)
+    }
+}
+
+/// As a merge patch does, without deletions.
+pub(crate) fn merge(into: &mut Value, changes: Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (key, change) in changes {
+                merge(into.entry(key).or_insert(Value::Null), change);
+            }
+        }
+        (into, changes) => *into = changes,
     }
 }
 
