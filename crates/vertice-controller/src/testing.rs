@@ -1,6 +1,6 @@
 //! A stand-in for the API server in unit tests: a handler answers requests, a watch can be fed by hand.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ pub(crate) struct Seen {
 
 type Handler = dyn Fn(&Seen) -> (u16, Value) + Send + Sync;
 
-/// The server. ConfigMaps can be listed and watched (but no list streamed), everything else is answered by the handler.
+/// The server. ConfigMaps can be listed and watched, everything else is answered by the handler.
 #[derive(Clone)]
 pub(crate) struct FakeServer {
     handler: Arc<Handler>,
@@ -32,6 +32,8 @@ pub(crate) struct FakeServer {
     watches: Arc<Mutex<Vec<mpsc::UnboundedSender<Bytes>>>>,
     /// How many of the next watches are refused.
     refusals: Arc<AtomicU32>,
+    /// Whether a watch may begin with the list.
+    streams_lists: Arc<AtomicBool>,
 }
 
 impl FakeServer {
@@ -42,7 +44,13 @@ impl FakeServer {
             listed: Arc::default(),
             watches: Arc::default(),
             refusals: Arc::default(),
+            streams_lists: Arc::default(),
         }
+    }
+
+    /// Lets a watch begin with the list, as API servers since 1.34 do, or refuses it, as older ones.
+    pub(crate) fn stream_lists(&self, yes: bool) {
+        self.streams_lists.store(yes, Ordering::SeqCst);
     }
 
     /// Refuses the next watches, as an API server does whose own cache of the kind is not filled yet.
@@ -105,13 +113,24 @@ impl FakeServer {
                 let status = json!({"kind": "Status", "status": "Failure", "reason": "TooManyRequests", "code": 429, "message": message});
                 return Ok(respond(429, &status));
             }
-            if uri.contains("sendInitialEvents=true") {
+            let with_list = uri.contains("sendInitialEvents=true");
+            if with_list && !self.streams_lists.load(Ordering::SeqCst) {
                 let message =
                     "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
                 let status = json!({"kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422, "message": message});
                 return Ok(respond(422, &status));
             }
             let (sender, receiver) = mpsc::unbounded_channel();
+            if with_list {
+                let listed = self.listed.lock().unwrap();
+                let added = listed.iter().map(|object| json!({"type": "ADDED", "object": object}));
+                let end = json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+                    "resourceVersion": "1", "annotations": {"k8s.io/initial-events-end": "true"},
+                }}});
+                for event in added.chain([end]) {
+                    sender.send(Bytes::from(event.to_string() + "\n")).unwrap();
+                }
+            }
             self.watches.lock().unwrap().push(sender);
             let lines = futures::stream::unfold(receiver, async |mut receiver| {
                 let line = receiver.recv().await?;

@@ -217,7 +217,7 @@ where
             let mut events = open(&self.config);
             while let Some(event) = events.next().await {
                 let event = match event {
-                    Err(error) if !filled && cannot_stream(&error, &self.config) => {
+                    Err(error) if cannot_stream(&error, &self.config) => {
                         tracing::info!(kind, "the API server does not stream lists; asking for pages");
                         self.config.initial_list_strategy = InitialListStrategy::ListWatch;
                         events = open(&self.config);

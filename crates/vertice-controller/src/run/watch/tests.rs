@@ -184,6 +184,21 @@ async fn an_api_server_that_streams_no_lists_is_asked_for_pages() {
 }
 
 #[tokio::test]
+async fn an_api_server_that_no_longer_streams_lists_is_asked_for_pages() {
+    let server = FakeServer::with_config_maps(&["a", "b"]);
+    server.stream_lists(true);
+    let config = watcher::Config::default().streaming_lists();
+    let running = Running::start_with(server, any_change, config);
+    assert_eq!(running.wakes(2).await, ["a", "b"]);
+    running.server.stream_lists(false);
+    running.server.list(vec![config_map("a", 1)]);
+    running.server.expire_watches();
+    assert_eq!(running.wakes(1).await, ["-b"]);
+    running.event("MODIFIED", &config_map("a", 2)).await;
+    assert_eq!(running.wakes(1).await, ["a"]);
+}
+
+#[tokio::test]
 async fn all_who_share_a_watch_are_woken_each_by_its_own_measure() {
     let server = FakeServer::with_config_maps(&["a"]);
     let watch: Watch<ConfigMap> =
