@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use vertice_catalog::report::Report;
 use vertice_catalog::task::RestoreTask;
 
-use crate::engines::postgresql::{self, Request, Session, Undo};
+use crate::engines::postgresql::{self, Request, Restored, Session, Undo};
 use crate::failure::Failure;
 use crate::mutant::{self, Mutant};
 use crate::run::Environment;
@@ -28,6 +28,13 @@ pub async fn run(task: &RestoreTask, environment: &Environment) -> Result<Report
         prepared = prepare => prepared?,
         failure = environment.told_to_stop() => return Err(failure),
     };
+    let report = |restored: &Restored| Report::Restored {
+        backup_id: manifest.id.clone(),
+        started_at: environment.started_at,
+        finished_at: Timestamp::now(),
+        plain_bytes: restored.plain_bytes,
+        databases: restored.databases.clone(),
+    };
     let request = Request {
         bucket: &bucket,
         manifest: &manifest,
@@ -37,6 +44,7 @@ pub async fn run(task: &RestoreTask, environment: &Environment) -> Result<Report
         since: environment.started_at,
         progress: &environment.progress,
         critical: &environment.critical,
+        settled: &|restored| environment.report_early(&report(restored)),
     };
     let made = Undo::default();
     let restored = tokio::select! {
@@ -46,12 +54,5 @@ pub async fn run(task: &RestoreTask, environment: &Environment) -> Result<Report
     if restored.is_err() && !mutant::on(Mutant::UndoForgotten) {
         postgresql::undo(&session, &made).await;
     }
-    let restored = restored?;
-    Ok(Report::Restored {
-        backup_id: manifest.id.clone(),
-        started_at: environment.started_at,
-        finished_at: Timestamp::now(),
-        plain_bytes: restored.plain_bytes,
-        databases: restored.databases,
-    })
+    Ok(report(&restored?))
 }

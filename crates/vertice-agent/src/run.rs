@@ -68,6 +68,7 @@ pub struct Environment {
     pub critical: Mutex<()>,
     target_secret_dir: PathBuf,
     storage_secret_dir: PathBuf,
+    termination_log: PathBuf,
     stop: CancellationToken,
 }
 
@@ -82,6 +83,7 @@ impl Environment {
             critical: Mutex::default(),
             target_secret_dir: places.target_secret_dir.clone(),
             storage_secret_dir: places.storage_secret_dir.clone(),
+            termination_log: places.termination_log.clone(),
             stop: CancellationToken::new(),
         }
     }
@@ -117,6 +119,13 @@ impl Environment {
             return Ok(());
         }
         Err(Failure::Task { detail: format!("the backup is of {backup}, the target is {}", server.engine) })
+    }
+
+    /// Reports a result that stands before all is tidied up: a process that is killed from now on has succeeded all the same.
+    pub fn report_early(&self, report: &Report) {
+        if let Err(error) = write(report, &self.termination_log) {
+            tracing::warn!(path = %self.termination_log.display(), %error, "the report cannot be written yet");
+        }
     }
 
     /// Returns when the run is to stop, after a step that must not be cut.

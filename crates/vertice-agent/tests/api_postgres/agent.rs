@@ -135,10 +135,16 @@ impl Running {
         std::fs::read_to_string(self.dir.path().join("output")).unwrap()
     }
 
-    pub(crate) fn kill(mut self) {
+    pub(crate) fn kill(self) {
+        assert_eq!(self.kill_late(), None, "nothing was done that could be reported");
+    }
+
+    /// Kills it and returns what it had reported, which only a run may that has done its work.
+    pub(crate) fn kill_late(mut self) -> Option<Report> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        assert!(!self.dir.path().join("termination-log").exists(), "a killed run cannot report");
+        let message = std::fs::read_to_string(self.dir.path().join("termination-log")).ok()?;
+        Some(Report::parse(&message).unwrap())
     }
 
     pub(crate) fn end(mut self) -> Ended {

@@ -1,6 +1,6 @@
 //! Restores that are killed in the moments in which little is written down.
 
-use vertice_catalog::report::FailureReason;
+use vertice_catalog::report::{FailureReason, Report};
 
 use crate::agent::Run;
 use crate::gateway::Gateway;
@@ -8,17 +8,18 @@ use crate::postgres::Postgres;
 use crate::proxy::{Cut, Proxy};
 use crate::{shop, wait_for};
 
-/// A restore through a proxy, killed when it comes to the last of the statements.
-fn kill_at(run: Run, postgres: &Postgres, statements: &'static [&'static str]) {
+/// A restore through a proxy, killed when it comes to the last of the statements; what it had reported by then.
+fn kill_at(run: Run, postgres: &Postgres, statements: &'static [&'static str]) -> Option<Report> {
     let proxy = Proxy::start(postgres.port, statements, Cut::Hold);
     let running = run.with("server/port", proxy.port).start();
     proxy.wait();
-    running.kill();
+    let report = running.kill_late();
     drop(proxy);
     wait_for("its connections to end", || {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^vertice-agent'";
         (postgres.sql("postgres", open) == "0").then_some(())
     });
+    report
 }
 
 /// The databases under names that restores give.
@@ -35,7 +36,8 @@ fn a_database_that_was_made_and_not_marked_yet_is_dropped_by_the_next() {
     Run::backup(&postgres, &gateway).with("databases", vec!["orders"]).end().backed_up();
     let before = (shop::hashes(&postgres), postgres.databases());
     let restore = || Run::restore(&postgres, &gateway).with("overwrite", true);
-    kill_at(restore().pod("first"), &postgres, &["CREATE DATABASE", "COMMENT ON DATABASE"]);
+    let report = kill_at(restore().pod("first"), &postgres, &["CREATE DATABASE", "COMMENT ON DATABASE"]);
+    assert_eq!(report, None);
     let names = left(&postgres);
     assert!(names.len() == 1 && names[0].starts_with("orders_vertice_"), "{names:?}");
     let limit = postgres
@@ -84,7 +86,9 @@ fn an_empty_database_that_was_replaced_and_not_dropped_yet_goes_unless_it_is_use
         shop::fill(&source, 100);
         Run::backup(&source, &gateway).with("databases", vec!["orders"]).end().backed_up();
         target.sql("postgres", "CREATE DATABASE orders");
-        kill_at(Run::restore(&target, &gateway).pod("first"), &target, &["DROP DATABASE"]);
+        let report = kill_at(Run::restore(&target, &gateway).pod("first"), &target, &["DROP DATABASE"]);
+        let Some(Report::Restored { databases, .. }) = report else { panic!("{report:?}") };
+        assert_eq!(databases, ["orders"]);
         let names = left(&target);
         assert_eq!(names.len(), 1);
         assert_eq!(target.hash("orders"), source.hash("orders"));

@@ -172,7 +172,7 @@ pub enum RestorePhase {
     Running,
     /// Ended well.
     Succeeded,
-    /// Ended badly: see the Complete condition. No database was replaced.
+    /// Ended badly: see the Complete condition. No database was replaced; only with the reason `NoReport` is that not known.
     Failed,
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vertice_api::duration;
 use vertice_api::vertice_io::{RestorePhase, VerticeRestoreStatus};
 use vertice_catalog::humane;
-use vertice_catalog::report::Report;
+use vertice_catalog::report::{FailureReason, Report};
 use vertice_catalog::task::RestoreTask;
 use vertice_controller::conditions::{self, Wanted};
 
@@ -49,6 +49,10 @@ impl Outcome {
     /// Of a run that ended.
     pub(super) fn of(run: &Run) -> Self {
         match &run.state {
+            RunState::Failed { reason, message, .. } if *reason == FailureReason::NoReport.as_str() => {
+                let unknown = "whether its databases took their places is not known: look into the server before you restore again";
+                Self::Failed(reason.clone(), format!("{message}; {unknown}"))
+            }
             RunState::Failed { reason, message, .. } => Self::Failed(reason.clone(), message.clone()),
             RunState::Succeeded {
                 report: Some(Report::Restored { backup_id, plain_bytes, databases, .. }),

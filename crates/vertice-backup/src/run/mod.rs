@@ -140,7 +140,7 @@ pub(crate) fn vanished(job: &str, ended: Timestamp) -> RunState {
     RunState::Failed {
         ended,
         reason: FailureReason::NoReport.as_str(),
-        message: format!("Job {job} was deleted before it ended; what it was doing was not finished"),
+        message: format!("Job {job} was deleted before it ended"),
     }
 }
 

@@ -28,7 +28,6 @@ pub(super) use scratch::is_scratch;
 const ADMIN: &str = "template1";
 
 /// What to restore.
-#[derive(Debug)]
 pub struct Request<'a> {
     /// Where the backup lies.
     pub bucket: &'a Bucket,
@@ -46,6 +45,17 @@ pub struct Request<'a> {
     pub progress: &'a Arc<Progress>,
     /// Held while the databases take their places: a run that is told to stop waits for that, and does not cut it.
     pub critical: &'a Mutex<()>,
+    /// Called as soon as the databases are in their places: from then on the restore has succeeded, whatever becomes of the process.
+    pub settled: &'a (dyn Fn(&Restored) + Sync),
+}
+
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("backup", &self.manifest.id)
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What was restored.
@@ -103,14 +113,15 @@ pub async fn restore(
         }
     }
     let renewal = mark::renew_for_ever(session, request, made);
-    tokio::select! {
-        result = make(session, request, &parts, made) => result?,
-        () = renewal => {}
-    }
-    Ok(Restored {
+    let restored = Restored {
         databases: parts.iter().map(|part| part.database.name.clone()).collect(),
         plain_bytes: parts.iter().map(|part| part.object.plain.bytes).sum(),
-    })
+    };
+    tokio::select! {
+        result = make(session, request, &parts, made, &restored) => result?,
+        () = renewal => {}
+    }
+    Ok(restored)
 }
 
 async fn make(
@@ -118,6 +129,7 @@ async fn make(
     request: &Request<'_>,
     parts: &[Part<'_>],
     made: &Undo,
+    restored: &Restored,
 ) -> Result<(), PostgresError> {
     let globals = request.manifest.objects.iter().find(|object| object.role == Role::Globals);
     let plain = |object: &Object| object.plain.bytes;
@@ -147,6 +159,7 @@ async fn make(
         *made.made() = Made::default();
     }
     swapped?;
+    (request.settled)(restored);
     swap::drop_old(session, request, parts).await;
     Ok(())
 }
@@ -297,6 +310,7 @@ mod tests {
                 since: Timestamp::UNIX_EPOCH,
                 progress: &self.progress,
                 critical: &self.critical,
+                settled: &|_| {},
             }
         }
     }
