@@ -7,6 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt as _};
 use snafu::{OptionExt as _, ResultExt as _, Snafu};
+use vertice_api::vertice_io::VerticeBackup;
 
 use crate::target::Candidates;
 
@@ -49,6 +50,16 @@ pub(crate) async fn candidates(client: &Client, namespace: &str) -> Result<Candi
     let deployments = list::<Deployment>(client, namespace, "Deployments", &all);
     let (services, stateful_sets, deployments) = tokio::try_join!(services, stateful_sets, deployments)?;
     Ok(Candidates::new(&services, &stateful_sets, &deployments))
+}
+
+/// Whether a VerticeBackup exists that is this one, and not another that was made under its name.
+pub(crate) async fn exists(client: &Client, backup: &VerticeBackup) -> Result<bool, ReadError> {
+    let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
+    let api = Api::<VerticeBackup>::namespaced(client.clone(), &namespace);
+    let what = || format!("VerticeBackup {namespace}/{name}");
+    let found = api.get_metadata_opt(&name).await.with_context(|_| ReadSnafu { what: what() })?;
+    let metadata = found.map(|found| found.metadata).unwrap_or_default();
+    Ok(metadata.uid == backup.metadata.uid && metadata.deletion_timestamp.is_none())
 }
 
 /// A CronJob, if it exists.

@@ -8,7 +8,9 @@ use vertice_api::vertice_io::GROUP;
 /// The rules, each used by the operator, none with a wildcard.
 pub fn rules() -> Vec<PolicyRule> {
     vec![
-        rule(GROUP, &["verticebackups", "verticerestores"], &["list", "watch"]),
+        // One that was deleted a moment ago is asked for before its CronJob is made.
+        rule(GROUP, &["verticebackups"], &["get", "list", "watch"]),
+        rule(GROUP, &["verticerestores"], &["list", "watch"]),
         rule(GROUP, &["verticebackups/status", "verticerestores/status"], &["patch"]),
         // Server-side apply is a patch, and a create where the object does not exist.
         rule("batch", &["cronjobs"], &["get", "list", "watch", "create", "patch"]),

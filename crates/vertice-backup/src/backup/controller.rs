@@ -19,7 +19,7 @@ use super::known::KnownCronJob;
 use super::metrics::BackupMetrics;
 use super::observe::{Caches, observe};
 use super::plan::{PlanError, plan};
-use crate::live::ReadError;
+use crate::live::{self, ReadError};
 use crate::names;
 use crate::run;
 use crate::settings::{Cluster, Settings, watched};
@@ -58,6 +58,14 @@ impl Reconciler for BackupReconciler {
         let now = context.clock.now();
         let observed = observe(context, &self.caches, backup, cluster, self.agent_image.clone(), now).await?;
         let plan = plan(&observed, now)?;
+        // From a cache that has not seen the deletion a CronJob would be made that the garbage collector takes away, over and over.
+        if plan.cronjob.is_some()
+            && observed.cronjob.is_none()
+            && !live::exists(&context.client, observed.backup.as_ref()).await?
+        {
+            tracing::debug!("deleted meanwhile: nothing is made for it");
+            return Ok(Next::Await);
+        }
         let requeue_at = Box::pin(apply(context, &observed, plan, now)).await?;
         Ok(requeue_at.map_or(Next::Await, Next::At))
     }
