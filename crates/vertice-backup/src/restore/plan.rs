@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource as _, ResourceExt as _};
 use snafu::{ResultExt as _, Snafu};
-use vertice_api::vertice_io::{RestorePhase, VerticeRestoreStatus};
+use vertice_api::vertice_io::{RestorePhase, VerticeRestore, VerticeRestoreStatus};
 use vertice_catalog::report::FailureReason;
 use vertice_catalog::task::{RestoreTask, TASK_ENV, Task};
 use vertice_controller::conditions::{self, READY, Status, Wanted};
@@ -63,7 +64,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Option<Plan>, 
         }
         (Some(_), _) => vanished(&before, now),
         (None, Some(attempt)) if is_ours(observed, &attempt.job) => follow(&before, attempt, now),
-        (None, Some(attempt)) => blocked(&before, &attempt.job, now),
+        (None, Some(attempt)) => blocked(observed, &before, &attempt.job, now),
         (None, None) => start(observed, &before)?,
     };
     Ok(Some(plan))
@@ -91,9 +92,15 @@ fn start(observed: &Observed, before: &VerticeRestoreStatus) -> Result<Plan, Pla
 }
 
 /// Somebody else's Job has the name.
-fn blocked(before: &VerticeRestoreStatus, job: &Job, now: Timestamp) -> Plan {
+fn blocked(observed: &Observed, before: &VerticeRestoreStatus, job: &Job, now: Timestamp) -> Plan {
     let name = job.name_any();
-    let message = if job.metadata.deletion_timestamp.is_some() {
+    // The garbage collector comes a while after the deletion of its owner.
+    let restore = observed.restore.name_any();
+    let is_of_an_earlier =
+        |owner: &OwnerReference| owner.kind == VerticeRestore::kind(&()) && owner.name == restore;
+    let goes =
+        job.metadata.deletion_timestamp.is_some() || job.owner_references().iter().any(is_of_an_earlier);
+    let message = if goes {
         format!("Job {name} of an earlier VerticeRestore of this name is still being deleted")
     } else {
         format!(

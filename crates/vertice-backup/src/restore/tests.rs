@@ -225,6 +225,20 @@ fn a_job_of_someone_else_is_left_alone() {
 }
 
 #[test]
+fn the_job_of_an_earlier_restore_of_this_name_is_waited_for_and_nobody_is_told_to_delete_it() {
+    let mut world = World::new();
+    let owner = json!({"apiVersion": "vertice.io/v1alpha1", "kind": "VerticeRestore", "name": "back", "uid": "earlier"});
+    let job = json!({"metadata": {"name": "back-restore", "uid": "theirs", "ownerReferences": [owner]}});
+    world.attempt = Some(Attempt { job: serde_json::from_value(job).unwrap(), pods: Vec::new() });
+    let plan = world.reconcile(NOW).unwrap();
+    assert_eq!((plan.action, world.phase()), (Action::None, RestorePhase::Pending));
+    assert_eq!(
+        world.told,
+        ["NameTaken Job back-restore of an earlier VerticeRestore of this name is still being deleted"]
+    );
+}
+
+#[test]
 fn each_mistake_is_told_with_its_field_and_what_to_do() {
     let target = json!({"type": "postgresql", "name": "nobody", "credentials": "c"});
     let storage = json!({"type": "s3", "bucket": "b", "prefix": "p", "credentials": "c"});
