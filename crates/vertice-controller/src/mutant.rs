@@ -76,6 +76,12 @@ pub enum Mutant {
     OwnJobsInMemory,
     /// Only the process that made a Job lets it go
     StartedByMakerOnly,
+    /// A Job is let go by its name, whichever Job that is by now
+    StartedByName,
+    /// That a VerticeRestore ended is kept in memory, by its name
+    EndedByName,
+    /// The Job of an earlier VerticeRestore of the same name is taken for one's own
+    JobOfSameName,
 }
 
 #[cfg(not(feature = "mutants"))]

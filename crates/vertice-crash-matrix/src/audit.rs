@@ -255,7 +255,7 @@ mod tests {
             apply: true,
             dry_run: false,
         };
-        Seen { point: Point { name: call.to_string(), occurrence: 1 }, call: Some(call), fate }
+        Seen { point: Point { name: call.to_string(), occurrence: 1 }, call: Some(call), fate, rests: 0 }
     }
 
     fn line(user: &str, verb: &str, resource: &str, subresource: &str) -> String {

@@ -1,5 +1,6 @@
 //! What is done to a trial, and where.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,6 +28,16 @@ pub enum Fault {
     /// The event, and all that follow it in its watch, are seen only when nothing else happens any more, or seconds later: a cache that
     /// lags.
     Lag,
+    /// The custom resource that the request is about is deleted and made again with the same spec, before the request leaves.
+    RemakeBefore,
+    /// The same after the request took effect, before its answer was seen; or while the story rests.
+    RemakeAfter,
+    /// The object that the request changes is deleted before the request leaves.
+    DeleteBefore,
+    /// The object that the request made or changed is deleted after the request took effect, before its answer was seen.
+    DeleteAfter,
+    /// The object that the request changes is deleted and made again as it was, before the request leaves: `kubectl replace --force`.
+    Replace,
 }
 
 impl Fault {
@@ -44,13 +55,31 @@ impl Fault {
     /// What requests to the object store are struck with. 409 and 429 are answers of the API server's.
     pub const STORE: [Self; 4] = [Self::KillBefore, Self::KillAfter, Self::Answer(503), Self::LoseAnswer];
 
+    /// What writes about a custom resource, or about what it is made into, are struck with.
+    pub const REMAKES: [Self; 2] = [Self::RemakeBefore, Self::RemakeAfter];
+    /// What writes to an object that is there already, and that a custom resource is made into, are struck with.
+    pub const DELETIONS: [Self; 3] = [Self::DeleteBefore, Self::DeleteAfter, Self::Replace];
+
     /// What events of watches are struck with.
     pub const EVENTS: [Self; 5] = [Self::Skip, Self::Repeat, Self::Break, Self::Expire, Self::Lag];
+
+    /// Each of them once.
+    #[must_use]
+    pub fn all() -> BTreeSet<Self> {
+        let requests = Self::WRITES.into_iter().chain(Self::READS).chain(Self::STORE);
+        requests.chain(Self::EVENTS).chain(Self::REMAKES).chain(Self::DELETIONS).collect()
+    }
 
     /// Whether it ends the process.
     #[must_use]
     pub fn kills(self) -> bool {
         matches!(self, Self::KillBefore | Self::KillAfter)
+    }
+
+    /// Whether a custom resource is made again.
+    #[must_use]
+    pub fn remakes(self) -> bool {
+        Self::REMAKES.contains(&self)
     }
 }
 
@@ -66,6 +95,11 @@ impl fmt::Display for Fault {
             Self::Break => f.write_str("break"),
             Self::Expire => f.write_str("expire"),
             Self::Lag => f.write_str("lag"),
+            Self::RemakeBefore => f.write_str("remake-before"),
+            Self::RemakeAfter => f.write_str("remake-after"),
+            Self::DeleteBefore => f.write_str("delete-before"),
+            Self::DeleteAfter => f.write_str("delete-after"),
+            Self::Replace => f.write_str("replace"),
         }
     }
 }
@@ -83,6 +117,11 @@ impl FromStr for Fault {
             "break" => Ok(Self::Break),
             "expire" => Ok(Self::Expire),
             "lag" => Ok(Self::Lag),
+            "remake-before" => Ok(Self::RemakeBefore),
+            "remake-after" => Ok(Self::RemakeAfter),
+            "delete-before" => Ok(Self::DeleteBefore),
+            "delete-after" => Ok(Self::DeleteAfter),
+            "replace" => Ok(Self::Replace),
             _ => text
                 .strip_prefix("answer-")
                 .and_then(|status| status.parse().ok())
@@ -123,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_printed_strike_can_be_typed() {
-        for fault in Fault::WRITES.into_iter().chain(Fault::STORE).chain(Fault::EVENTS) {
+        for fault in Fault::all() {
             let point = Point { name: "patch verticebackups/status shop".into(), occurrence: 3 };
             let strike = Strike { point, fault };
             assert_eq!(strike.to_string().parse::<Strike>().unwrap(), strike);

@@ -8,8 +8,10 @@ use tokio::sync::Notify;
 use vertice_controller::client::Call;
 use vertice_controller::{Clock as _, ManualClock};
 
+use crate::error::Error;
 use crate::fault::{Fault, Strike};
-use crate::point::{Occurrences, Point};
+use crate::people::Upset;
+use crate::point::{self, Occurrences, Point};
 
 /// What became of a request, as far as its sender could know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Seen {
     pub call: Option<Call>,
     /// What became of it.
     pub fate: Fate,
+    /// How often the story had rested before.
+    pub rests: usize,
 }
 
 impl Seen {
@@ -71,6 +75,12 @@ struct Inner {
     /// How many of the matrix's own controllers are at something.
     working: usize,
     victims: Vec<Victim>,
+    /// Of each rest of the story, the custom resources that were there.
+    rests: Vec<Vec<&'static str>>,
+    /// What a person did whom the strike stands for.
+    upset: Option<Upset>,
+    /// Why one of the matrix's own parts cannot go on.
+    broken: Option<Error>,
 }
 
 /// One of the matrix's own controllers is at something, until this is dropped.
@@ -96,6 +106,10 @@ pub(crate) enum Order {
     DieNow,
     /// After it took effect: never to return.
     DieAfter,
+    /// It passes when a person has done this.
+    First(Fault),
+    /// It passes, and a person does this before its answer is seen.
+    Then(Fault),
 }
 
 impl Hub {
@@ -112,6 +126,9 @@ impl Hub {
             active: Instant::now(),
             working: 0,
             victims: Vec::new(),
+            rests: Vec::new(),
+            upset: None,
+            broken: None,
         };
         Arc::new(Self { clock, inner: Mutex::new(inner), kill: Notify::new() })
     }
@@ -131,6 +148,8 @@ impl Hub {
             Some(Fault::KillAfter) => Order::DieAfter,
             Some(Fault::Answer(status)) => Order::Answer(status),
             Some(Fault::LoseAnswer) => Order::LoseAnswer,
+            Some(fault @ (Fault::RemakeBefore | Fault::DeleteBefore | Fault::Replace)) => Order::First(fault),
+            Some(fault @ (Fault::RemakeAfter | Fault::DeleteAfter)) => Order::Then(fault),
             // Requests are not struck as events are.
             Some(Fault::Skip | Fault::Repeat | Fault::Break | Fault::Expire | Fault::Lag) | None => {
                 Order::Pass
@@ -139,12 +158,68 @@ impl Hub {
         inner.struck |= order != Order::Pass;
         let withheld = matches!(order, Order::DieNow | Order::Answer(_));
         let fate = if withheld { Fate::Withheld } else { Fate::Sent };
-        inner.seen.push(Seen { point, call: call.cloned(), fate });
-        if !withheld {
+        let rests = inner.rests.len();
+        inner.seen.push(Seen { point, call: call.cloned(), fate, rests });
+        // One that a person comes before is not under way yet: see [`Hub::goes`].
+        if !withheld && !matches!(order, Order::First(_)) {
             *inner.open.entry(life).or_default() += 1;
         }
         let number = inner.seen.len() - 1;
         (number, order)
+    }
+
+    /// A request leaves that waited for a person.
+    pub(crate) fn goes(&self, life: u64) {
+        let mut inner = self.inner();
+        inner.active = Instant::now();
+        *inner.open.entry(life).or_default() += 1;
+    }
+
+    /// The story rests, and these custom resources are there. Returns the one that a person makes again now.
+    pub(crate) fn rests(&self, there: Vec<&'static str>) -> Option<(Fault, &'static str)> {
+        let mut inner = self.inner();
+        inner.rests.push(there.clone());
+        let strike =
+            inner.strike.as_ref().filter(|strike| strike.point.occurrence as usize == inner.rests.len())?;
+        let fault = strike.fault;
+        let hit = there.into_iter().find(|resource| strike.point.name == point::of_rest(resource))?;
+        inner.struck = true;
+        Some((fault, hit))
+    }
+
+    /// Of each rest of the story, the custom resources that were there.
+    #[must_use]
+    pub fn rested(&self) -> Vec<Vec<&'static str>> {
+        self.inner().rests.clone()
+    }
+
+    /// The request that was struck.
+    pub(crate) fn hit(&self) -> Option<Seen> {
+        let inner = self.inner();
+        let point = &inner.strike.as_ref()?.point;
+        inner.seen.iter().find(|seen| seen.point == *point).cloned()
+    }
+
+    /// Notes what a person did, or that there was nothing to do it to.
+    pub(crate) fn upsets(&self, upset: Option<Upset>) {
+        let mut inner = self.inner();
+        inner.struck = upset.is_some();
+        inner.upset = upset;
+    }
+
+    /// What a person did whom the strike stands for.
+    pub(crate) fn upset(&self) -> Option<Upset> {
+        self.inner().upset.clone()
+    }
+
+    /// One of the matrix's own parts cannot go on.
+    pub(crate) fn breaks(&self, error: Error) {
+        self.inner().broken.get_or_insert(error);
+    }
+
+    /// Why one of the matrix's own parts cannot go on; told once.
+    pub(crate) fn broken(&self) -> Option<Error> {
+        self.inner().broken.take()
     }
 
     /// The server answered request `number`.
@@ -282,4 +357,49 @@ pub(crate) fn advance_to(clock: &ManualClock, instant: jiff::Timestamp) -> bool 
     let Ok(left) = Duration::try_from(instant.duration_since(clock.now())) else { return false };
     clock.advance(left);
     !left.is_zero()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use vertice_controller::client::Verb;
+
+    use super::*;
+
+    fn hub(strike: &str) -> Arc<Hub> {
+        Hub::new(ManualClock::new(Timestamp::UNIX_EPOCH), Some(strike.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_custom_resource_that_is_not_there_cannot_be_made_again() {
+        let hub = hub("remake-after/rest verticerestores#2");
+        assert_eq!(hub.rests(vec!["verticebackups", "verticerestores"]), None);
+        assert_eq!(hub.rests(vec!["verticebackups"]), None);
+        assert!(!hub.struck());
+        let hub = self::hub("remake-after/rest verticerestores#1");
+        let both = vec!["verticebackups", "verticerestores"];
+        assert_eq!(hub.rests(both), Some((Fault::RemakeAfter, "verticerestores")));
+    }
+
+    #[test]
+    fn a_point_where_there_is_nothing_to_delete_is_not_met() {
+        let hub = hub("delete-before/patch jobs back-restore#1");
+        let call = Call {
+            verb: Verb::Patch,
+            group: "batch".to_owned(),
+            version: "v1".to_owned(),
+            resource: "jobs".to_owned(),
+            subresource: None,
+            namespace: None,
+            name: Some("back-restore".to_owned()),
+            role: None,
+            apply: false,
+            dry_run: false,
+        };
+        let (_, order) = hub.leaves(1, "patch jobs back-restore".to_owned(), Some(&call));
+        assert_eq!((order, hub.struck()), (Order::First(Fault::DeleteBefore), true));
+        hub.upsets(None);
+        assert!(!hub.struck() && hub.upset().is_none());
+        assert_eq!(hub.hit().unwrap().rests, 0);
+    }
 }

@@ -31,6 +31,13 @@ struct Args {
     /// Only stories whose name contains this.
     #[arg(long, value_name = "WORD")]
     story: Option<String>,
+    /// Only faults whose name contains this.
+    #[arg(long, value_name = "WORD")]
+    fault: Option<String>,
+    /// Only seeded faults whose name contains this, and no stories.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "WORD")]
+    seeded: Option<String>,
     /// Print the figures as one JSON object, on the last line.
     #[arg(long)]
     json: bool,
@@ -83,13 +90,17 @@ async fn go(args: &Args) -> Result<bool, Failure> {
     // reqwest and kube take the process-wide provider; that one is there already is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let began = Instant::now();
-    let (stories, choice) = wanted(args)?;
+    let (mut stories, choice) = wanted(args)?;
+    let only_seeded = only_seeded(args);
+    if only_seeded {
+        stories.clear();
+    }
     let plane = Plane::start().await?;
     let ground = plane.ground(args).await?;
     let plan = Plan { parallel: args.parallel, choice };
     let mut account = Account::default();
     let mut played = Vec::new();
-    if stories.iter().any(|story| story.kind() == Kind::VerticeRestore) {
+    if only_seeded || stories.iter().any(|story| story.kind() == Kind::VerticeRestore) {
         golden(&ground).await?;
     }
     for story in stories {
@@ -102,7 +113,7 @@ async fn go(args: &Args) -> Result<bool, Failure> {
     }
     let mut figures = report::figures(&played);
     let mut good = figures["diverged"] == 0 && played.iter().all(|one| one.points() > 0);
-    if args.point.is_none() && args.story.is_none() {
+    if args.point.is_none() && args.story.is_none() && args.fault.is_none() {
         good &= further(args, &ground, &mut figures).await?;
     }
     if let Some(log) = &ground.audit_log {
@@ -132,13 +143,24 @@ fn wanted(args: &Args) -> Result<(Vec<&'static dyn Scenario>, Choice), Failure> 
     if stories.is_empty() {
         return Err(format!("no story has {word:?} in its name").into());
     }
-    Ok((stories, Choice::All))
+    Ok((stories, args.fault.clone().map_or(Choice::All, Choice::By)))
+}
+
+/// Whether only seeded faults are looked for.
+fn only_seeded(args: &Args) -> bool {
+    #[cfg(feature = "mutants")]
+    return args.seeded.is_some();
+    #[cfg(not(feature = "mutants"))]
+    {
+        let _ = args;
+        false
+    }
 }
 
 /// What is not about single points: generated changes of specs, and the seeded faults.
 async fn further(args: &Args, ground: &Ground, figures: &mut Value) -> Result<bool, Failure> {
     let mut good = true;
-    if args.kind.is_none_or(|kind| kind == Kind::VerticeBackup) {
+    if args.kind.is_none_or(|kind| kind == Kind::VerticeBackup) && !only_seeded(args) {
         progress("changes of specs");
         let seeds = args.seed..args.seed.saturating_add(WALKS);
         let walked = transitions::run(ground, seeds, args.parallel, None).await?;
@@ -160,7 +182,8 @@ async fn further(args: &Args, ground: &Ground, figures: &mut Value) -> Result<bo
 #[cfg(feature = "mutants")]
 async fn seeded(args: &Args, ground: &Ground, figures: &mut Value) -> Result<bool, Failure> {
     use vertice_crash_matrix::mutants::{self, Mutant};
-    let all: Vec<Mutant> = Mutant::all().collect();
+    let word = args.seeded.as_deref().unwrap_or_default();
+    let all: Vec<Mutant> = Mutant::all().filter(|mutant| mutant.name().contains(word)).collect();
     let seeded = all.len();
     let mut done = 0;
     let found = mutants::run(ground, all, args.parallel, |verdict| {
@@ -209,6 +232,7 @@ fn tell(one: &Played, all: bool) {
 fn print(args: &Args, played: &[Played], figures: &Value) {
     if args.verbose {
         println!("What may differ from trial to trial:\n{}", report::rules());
+        println!("What more may differ when a person deleted an object:\n{}", report::losses());
     }
     println!("{}\n{}", report::stories(played), report::faults(played));
     println!(

@@ -1,5 +1,6 @@
 //! All stories with all their strikes.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,11 @@ pub enum Choice {
     All,
     /// This one.
     One(Strike),
-    /// So many: every request and event at least once as far as they go, every fault about as often as the others.
-    Some(usize),
+    /// Those whose fault's name contains this.
+    By(String),
+    /// So many: every request and event at least once as far as they go, every fault about as often as the others; and some more, for
+    /// faults that would not be tried at all. With how often each was tried before, in other stories.
+    Some(usize, BTreeMap<Fault, usize>),
 }
 
 /// A point that does not come up (two changes in a row woke the operator once) is tried again so often.
@@ -78,9 +82,11 @@ pub async fn play(
         longest: Duration::ZERO,
         took: Duration::ZERO,
     };
-    let first = run::baseline(ground, scenario, None, None).await?;
-    let again = attempt(ground, scenario, None, Some(&first.outcome.state), None).await?;
-    let strikes = choose(stable(&first.strikes, &run::strikes(&again)), &plan.choice);
+    let first = run::baseline(ground, scenario).await?;
+    let again = attempt(ground, scenario, None, Some(&first.peace()), None).await?;
+    let mut strikes = stable(&first.strikes, &run::strikes(&again));
+    strikes.retain(|strike| scenario.is_for(strike));
+    let strikes = choose(strikes, &plan.choice);
     for outcome in [first.outcome.clone(), again] {
         account.record(&outcome);
         played.diverged.extend(Some(outcome).filter(Outcome::diverged));
@@ -89,7 +95,7 @@ pub async fn play(
     let mut left = if played.diverged.is_empty() { strikes } else { Vec::new() };
     let (all, mut done) = (left.len(), 0);
     for _ in 0..ROUNDS {
-        run::run(ground, scenario, &first, std::mem::take(&mut left), plan.parallel, None, |outcome| {
+        run::run(ground, scenario, &first, std::mem::take(&mut left), plan.parallel, |outcome| {
             account.record(&outcome);
             left.extend(played.add(outcome));
             done += 1;
@@ -130,26 +136,34 @@ fn stable(first: &[Strike], again: &[Strike]) -> Vec<Strike> {
 fn choose(strikes: Vec<Strike>, choice: &Choice) -> Vec<Strike> {
     match choice {
         Choice::All => strikes,
+        Choice::By(word) => {
+            strikes.into_iter().filter(|strike| strike.fault.to_string().contains(word)).collect()
+        }
         // By its name alone: a person typed it, who may know better.
         Choice::One(strike) => vec![strike.clone()],
-        Choice::Some(limit) => spread(&strikes, *limit),
+        Choice::Some(limit, tried) => spread(&strikes, *limit, tried.clone()),
     }
 }
 
-/// One strike of each point, each time with the fault that was taken least.
-fn spread(strikes: &[Strike], limit: usize) -> Vec<Strike> {
+/// One strike of each point, each time with the fault that was taken least; then one with each fault that was never taken.
+fn spread(strikes: &[Strike], limit: usize, mut taken: BTreeMap<Fault, usize>) -> Vec<Strike> {
     let mut points: Vec<_> = strikes.iter().map(|strike| &strike.point).collect();
     let mut known = HashSet::new();
     points.retain(|point| known.insert(*point));
     // Of more points than may be tried, those that lie evenly between the first and the last.
     let step = (points.len().max(1)).div_ceil(limit.max(1));
-    let mut taken: BTreeMap<Fault, usize> = BTreeMap::new();
     let mut chosen = Vec::new();
     for point in points.into_iter().step_by(step) {
         let faults = strikes.iter().filter(|strike| strike.point == *point);
         let rarest = faults.min_by_key(|strike| taken.get(&strike.fault).copied().unwrap_or_default());
         if let Some(strike) = rarest {
             *taken.entry(strike.fault).or_default() += 1;
+            chosen.push(strike.clone());
+        }
+    }
+    for strike in strikes {
+        if let Entry::Vacant(never) = taken.entry(strike.fault) {
+            never.insert(1);
             chosen.push(strike.clone());
         }
     }
@@ -170,12 +184,16 @@ mod tests {
 
     #[test]
     fn a_few_strikes_take_every_fault_and_distinct_points() {
-        let chosen = spread(&strikes(12), 6);
+        let chosen = spread(&strikes(12), 6, BTreeMap::new());
         assert_eq!(chosen.len(), 6);
         let faults: HashSet<_> = chosen.iter().map(|strike| strike.fault).collect();
         let points: HashSet<_> = chosen.iter().map(|strike| &strike.point).collect();
         assert_eq!((faults.len(), points.len()), (6, 6));
-        assert!(spread(&strikes(12), 100).len() == 12);
+        assert!(spread(&strikes(12), 100, BTreeMap::new()).len() == 12);
+        let all_but_two = Fault::WRITES[2..].iter().map(|fault| (*fault, 1));
+        let chosen = spread(&strikes(1), 1, all_but_two.collect());
+        let faults: Vec<_> = chosen.iter().map(|strike| strike.fault).collect();
+        assert_eq!(faults, [Fault::KillBefore, Fault::KillAfter]);
     }
 
     #[test]

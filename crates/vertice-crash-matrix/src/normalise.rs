@@ -6,6 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use vertice_catalog::layout;
 
+use crate::fault::Fault;
+use crate::people::Upset;
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
@@ -38,6 +41,8 @@ pub enum How {
     Instants,
     /// Pods that ended without a report are left out, the others numbered anew.
     KilledPods,
+    /// Objects that belonged to a deleted one are left out.
+    Collected,
 }
 
 impl How {
@@ -53,6 +58,7 @@ impl How {
             Self::Uids => "becomes kind and name of the object",
             Self::BackupIds => "numbered in their order",
             Self::Instants => "the injected clock's are rounded down to ten minutes, the machine's left out",
+            Self::Collected => "what belonged to it is left out",
             Self::KilledPods => "pods without a report are left out, the others numbered anew",
         }
     }
@@ -121,6 +127,140 @@ pub const RULES: [Rule; 15] = [
     },
 ];
 
+/// What more may differ when a person deleted an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// Of which kind it was.
+    pub kind: &'static str,
+    /// By which faults.
+    pub faults: &'static [Fault],
+    /// Only if a run goes with it whose end was not seen.
+    pub cut: bool,
+    /// What then may differ.
+    pub rule: Rule,
+}
+
+/// The table for trials that are struck so; whoever remakes a custom resource is compared with one who does it while the story rests.
+pub const LOSSES: [Loss; 10] = [
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: false,
+        rule: Rule {
+            path: &["objects"],
+            how: How::Collected,
+            why: "the garbage collector deletes the Jobs and pods of a CronJob that is gone",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: false,
+        rule: Rule {
+            path: &["objects", "CronJob shop-backup", "metadata", "generation"],
+            how: How::LeaveOut,
+            why: "begins anew",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: false,
+        rule: Rule {
+            path: &["objects", "CronJob shop-backup", "metadata", "annotations", "vertice.io/in-force-since"],
+            how: How::LeaveOut,
+            why: "a CronJob that is younger than its schedule has nothing to catch up on",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: false,
+        rule: Rule {
+            path: &["objects", "CronJob shop-backup", "status", "lastSuccessfulTime"],
+            how: How::LeaveOut,
+            why: "kept on the CronJob that is gone",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &[Fault::Replace],
+        cut: false,
+        rule: Rule {
+            path: &["objects", "CronJob shop-backup", "metadata", "managedFields"],
+            how: How::LeaveOut,
+            why: "whoever made it manages its fields, too",
+        },
+    },
+    Loss {
+        kind: "Job",
+        faults: &Fault::DELETIONS,
+        cut: false,
+        rule: Rule {
+            path: &["events", "VerticeRestore back: Warning RestoreFailed"],
+            how: How::LeaveOut,
+            why: "a restore whose Job was deleted has failed, and is not tried again by itself",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: true,
+        rule: Rule {
+            path: &["objects", "VerticeBackup shop", "status"],
+            how: How::LeaveOut,
+            why: "a run that is gone before its end was seen is called a failure; that it is counted is asked, too",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: true,
+        rule: Rule {
+            path: &["events", "VerticeBackup shop: Warning BackupFailed"],
+            how: How::LeaveOut,
+            why: "told of the run that was deleted",
+        },
+    },
+    Loss {
+        kind: "CronJob",
+        faults: &Fault::DELETIONS,
+        cut: true,
+        rule: Rule {
+            path: &["bucket"],
+            how: How::LeaveOut,
+            why: "a run that is deleted stops where it is; the next one clears up",
+        },
+    },
+    Loss {
+        kind: "VerticeRestore",
+        faults: &Fault::REMAKES,
+        cut: false,
+        rule: Rule {
+            path: &["events", "VerticeRestore back: Warning NameTaken"],
+            how: How::LeaveOut,
+            why: "one that is made again waits for the Job of the one before to be collected, and says so",
+        },
+    },
+];
+
+/// Applies the table of losses.
+pub(crate) fn without_lost(state: &mut Value, upset: &Upset) {
+    for Loss { kind, faults, cut, rule } in &LOSSES {
+        let is_cut = !cut || !upset.cut.is_empty();
+        if *kind == upset.kind && is_cut && faults.contains(&upset.fault) {
+            at(state, rule.path, &mut |parent, key| match rule.how {
+                How::Collected => {
+                    if let Some(all) = parent.get_mut(key).and_then(Value::as_object_mut) {
+                        all.retain(|name, _| !upset.collected.contains(name));
+                    }
+                }
+                _ => drop(parent.remove(key)),
+            });
+        }
+    }
+}
+
 /// What a trial's own names are.
 #[derive(Debug)]
 pub(crate) struct Names<'a> {
@@ -155,6 +295,8 @@ pub(crate) fn normalise(mut state: Value, names: &Names<'_>) -> Value {
                 texts(&mut state, &mut |text| numbered(text, &ids));
             }
             How::Instants => texts(&mut state, &mut |text| instant(text, names.epoch)),
+            // Of the table of losses.
+            How::Collected => {}
         }
     }
     state
@@ -331,6 +473,30 @@ mod tests {
         assert_ne!(one, normalise(state("crash-2", 601, "7", 1), &names(&uids)));
         assert_ne!(one, normalise(state("crash-1", 601, "7", 2), &names(&uids)));
         assert_ne!(one, normalise(state("crash-1", 601, "7", 1), &names(&HashMap::new())));
+    }
+
+    #[test]
+    fn only_what_goes_with_a_deleted_object_is_lost() {
+        let state = |jobs: &[&str], generation: i64, suspend: bool| {
+            let mut state = json!({
+                "objects": {"CronJob shop-backup": {"metadata": {"generation": generation}, "spec": {"suspend": suspend}}},
+            });
+            for job in jobs {
+                state["objects"][format!("Job {job}")] = json!({});
+            }
+            state
+        };
+        let lost = |mut state: Value, fault: Fault, kind: &str| {
+            let collected = BTreeSet::from(["Job old".to_owned()]);
+            without_lost(&mut state, &Upset { fault, kind: kind.to_owned(), collected, cut: Vec::new() });
+            state
+        };
+        let deleted = |state| lost(state, Fault::DeleteAfter, "CronJob");
+        assert_eq!(deleted(state(&["old", "new"], 1, true)), deleted(state(&["new"], 2, true)));
+        assert_ne!(deleted(state(&["old", "new"], 1, true)), deleted(state(&["old"], 1, true)));
+        assert_ne!(deleted(state(&[], 1, true)), deleted(state(&[], 1, false)));
+        let remade = |state| lost(state, Fault::RemakeAfter, "VerticeBackup");
+        assert_ne!(remade(state(&["old"], 1, true)), remade(state(&[], 1, true)));
     }
 
     #[test]

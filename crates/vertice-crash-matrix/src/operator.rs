@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use snafu::{IntoError as _, ResultExt as _};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 use vertice_backup::Settings;
 use vertice_controller::Clock as _;
@@ -20,8 +20,8 @@ use vertice_controller::mutant;
 use crate::error::{IoSnafu, OperatorSnafu, Result};
 use crate::fault::Fault;
 use crate::hub::{Hub, Order, Victim};
+use crate::jobs::Cluster;
 use crate::point;
-use crate::world::World;
 
 static LIVES: AtomicU64 = AtomicU64::new(1);
 
@@ -34,13 +34,8 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Starts one that works in one namespace, under the trial's eyes.
-    pub(crate) fn start(
-        config: kube::Config,
-        namespace: &str,
-        hub: &Arc<Hub>,
-        world: &Arc<World>,
-        mutant: Option<String>,
-    ) -> Result<Self> {
+    pub(crate) fn start(config: kube::Config, cluster: &Cluster, mutant: Option<String>) -> Result<Self> {
+        let hub = &cluster.hub;
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.on_thread_start(move || mutant::activate(mutant.as_deref()));
         let runtime = builder.worker_threads(1).enable_all().thread_name("operator").build();
@@ -50,7 +45,8 @@ impl Operator {
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let hooks = Arc::new(Hooks {
             hub: Arc::clone(hub),
-            world: Arc::clone(world),
+            cluster: cluster.clone(),
+            home: Handle::current(),
             life,
             dead: AtomicBool::new(false),
             sent: Mutex::default(),
@@ -58,7 +54,7 @@ impl Operator {
         });
         let settings = Settings {
             agent_image: "vertice-agent:matrix".to_owned(),
-            namespace: Some(namespace.to_owned()),
+            namespace: Some(cluster.namespace.clone()),
             admin: None,
             leader_election: None,
         };
@@ -120,7 +116,9 @@ type Sent = (usize, Order);
 #[derive(Debug)]
 struct Hooks {
     hub: Arc<Hub>,
-    world: Arc<World>,
+    cluster: Cluster,
+    /// The matrix's own runtime: what a person does goes on when the operator is killed, and so do the connections for it.
+    home: Handle,
     life: u64,
     /// Set at the instant of the kill: what another task of the same process was about to do is not done any more.
     dead: AtomicBool,
@@ -153,6 +151,20 @@ impl Hooks {
         self.hub.stir();
     }
 
+    /// A person does something meanwhile.
+    async fn upset(&self, fault: Fault, call: &Call) {
+        let resource = if fault.remakes() { point::about(call) } else { Some(call.resource.as_str()) };
+        let (resource, name) = (resource.unwrap_or_default().to_owned(), call.name.clone());
+        let cluster = self.cluster.clone();
+        let done = self.home.spawn(async move {
+            if let Err(error) = cluster.upset(fault, &resource, name.as_deref()).await {
+                cluster.hub.breaks(error);
+            }
+        });
+        // Ends with the trial.
+        let _ = done.await;
+    }
+
     fn first_cut(&self, name: &str, version: &str) -> bool {
         lock(&self.cut).insert((name.to_owned(), version.to_owned()))
     }
@@ -173,13 +185,17 @@ impl Interceptor for Hooks {
             self.alive().await;
             let Some(name) = point::of_call(call) else { return Before::Send };
             let (number, order) = self.hub.leaves(self.life, name, Some(call));
+            if let Order::First(fault) = order {
+                self.upset(fault, call).await;
+                self.hub.goes(self.life);
+            }
             match order {
                 Order::DieNow => self.die().await,
                 Order::Answer(429) => Before::Throttle(Duration::from_secs(1)),
                 Order::Answer(status) => {
                     Before::Answer(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
                 }
-                Order::Pass | Order::LoseAnswer | Order::DieAfter => {
+                Order::Pass | Order::LoseAnswer | Order::DieAfter | Order::First(_) | Order::Then(_) => {
                     let key = (call.clone(), occurrence);
                     lock(&self.sent).entry(key).or_default().push((number, order));
                     Before::Send
@@ -196,10 +212,18 @@ impl Interceptor for Hooks {
                 return After::Deliver;
             };
             self.hub.answered(self.life, number, status.as_u16());
+            if let Order::Then(fault) = order {
+                self.upset(fault, call).await;
+            }
+            if call.resource == "cronjobs" && status == StatusCode::CREATED {
+                self.cluster.settled_in(call.name.as_deref().unwrap_or_default()).await;
+            }
             match order {
                 Order::DieAfter => self.die().await,
                 Order::LoseAnswer => After::Lose,
-                Order::Pass | Order::Answer(_) | Order::DieNow => After::Deliver,
+                Order::Pass | Order::Answer(_) | Order::DieNow | Order::First(_) | Order::Then(_) => {
+                    After::Deliver
+                }
             }
         })
     }
@@ -218,7 +242,7 @@ impl Interceptor for Hooks {
             match self.hub.told(&name, version) {
                 Some(Fault::Skip) => {
                     self.rest().await;
-                    let later = self.world.has_later(&call.resource, event.name.as_deref(), version);
+                    let later = self.cluster.world.has_later(&call.resource, event.name.as_deref(), version);
                     if later { OnEvent::Drop } else { OnEvent::Deliver }
                 }
                 Some(Fault::Repeat) => OnEvent::Repeat,

@@ -9,6 +9,13 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::fault::Fault;
+use crate::hub::{Fate, Hub};
+use crate::jobs::Carried;
+use crate::normalise::without_lost;
+use crate::people::Upset;
+use crate::reference::Expected;
+use crate::run::is_where_expected;
 use crate::state::{self, State, differences};
 use crate::trial::Trial;
 use crate::{gateway, postgres};
@@ -39,6 +46,10 @@ pub enum Oracle {
     Restores,
     /// Each run is counted once.
     Counts,
+    /// What was sent for an object that is gone did not reach the one that took its place.
+    Identity,
+    /// A VerticeRestore is carried out once at most, and called a success only when it was.
+    Once,
     /// No reconcile panicked.
     Panics,
 }
@@ -53,6 +64,8 @@ impl fmt::Display for Oracle {
             Self::Secrets => "secrets",
             Self::Restores => "restores",
             Self::Counts => "counts",
+            Self::Identity => "identity",
+            Self::Once => "once",
             Self::Panics => "panics",
         })
     }
@@ -78,17 +91,29 @@ const SOON: Duration = Duration::from_secs(10);
 /// A state that differs is looked at for so long again: what is under way may still come.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Waits until the trial came to the expected state, or to another one for good.
+/// Waits until the trial came to what is expected of it, or to another state for good. Without that it may come to what it will.
 pub(crate) async fn converge(
     trial: &Trial<'_>,
-    expected: Option<&Value>,
+    expected: Option<&Expected>,
 ) -> Result<(State, Option<Finding>)> {
     let began = Instant::now();
     loop {
-        trial.settle().await?;
+        trial.still().await?;
         let state = state::capture(trial).await?;
+        let expected = expected.filter(|expected| is_where_expected(trial, Some(expected)));
         let Some(expected) = expected else { return Ok((state, None)) };
-        let lines = differences(expected, &state.normal);
+        let upset = trial.hub.upset();
+        let seen = |state: &Value| {
+            let mut state = state.clone();
+            if let Some(upset) = &upset {
+                without_lost(&mut state, upset);
+            }
+            state
+        };
+        let found = seen(&state.normal);
+        let states = expected.of(upset.as_ref()).iter();
+        let all = states.map(|expected| differences(&seen(expected), &found));
+        let lines = all.min_by_key(Vec::len).unwrap_or_default();
         if lines.is_empty() || began.elapsed() > PATIENCE {
             return Ok((state, Finding::new(Oracle::SameEnd, lines)));
         }
@@ -96,12 +121,14 @@ pub(crate) async fn converge(
 }
 
 /// Asks all oracles but the end state's.
-pub(crate) async fn ask(trial: &Trial<'_>, state: &State, content: &str) -> Result<Vec<Finding>> {
+pub(crate) async fn ask(trial: &Trial<'_>, state: &State) -> Result<Vec<Finding>> {
     let findings = [
         Finding::new(Oracle::Orphans, orphans(&state.raw)),
         Finding::new(Oracle::Secrets, secrets(trial, &state.raw).await?),
-        Finding::new(Oracle::Counts, counts(&state.raw)),
-        Finding::new(Oracle::Restores, restores(trial, &state.raw, content).await?),
+        Finding::new(Oracle::Counts, counts(&state.raw, trial.hub.upset().as_ref())),
+        Finding::new(Oracle::Restores, restores(trial, &state.raw).await?),
+        Finding::new(Oracle::Identity, identity(&trial.hub)),
+        Finding::new(Oracle::Once, once(&state.raw, &trial.kubelet.restores())),
         Finding::new(Oracle::Quiet, quiet(trial, &state.raw).await?),
         Finding::new(Oracle::Panics, panics(trial).await),
     ];
@@ -150,8 +177,16 @@ async fn secrets(trial: &Trial<'_>, state: &Value) -> Result<Vec<String>> {
     Ok(told.map(|(place, _)| format!("a secret's value is in {place}")).collect())
 }
 
-fn counts(state: &Value) -> Vec<String> {
+fn counts(state: &Value, upset: Option<&Upset>) -> Vec<String> {
     let mut lines = Vec::new();
+    let cut = upset.filter(|upset| upset.kind == "CronJob").map(|upset| &upset.cut).into_iter().flatten();
+    let histories =
+        || objects(state).filter_map(|(_, object)| object["status"]["history"].as_array()).flatten();
+    for job in cut {
+        if !histories().any(|run| run["jobUid"] == job.as_str()) {
+            lines.push(format!("the run of the Job with UID {job}, which was deleted, is not counted"));
+        }
+    }
     for (name, object) in objects(state).filter(|(name, _)| name.starts_with("VerticeBackup ")) {
         let status = &object["status"];
         let history = status["history"].as_array().cloned().unwrap_or_default();
@@ -172,8 +207,54 @@ fn counts(state: &Value) -> Vec<String> {
     lines
 }
 
+fn identity(hub: &Hub) -> Vec<String> {
+    let Some(Upset { fault, kind, .. }) = hub.upset() else { return Vec::new() };
+    let Some(seen) = hub.hit() else { return Vec::new() };
+    let Some(call) = &seen.call else { return Vec::new() };
+    let is_of_the_old = match fault {
+        Fault::RemakeBefore => call.subresource.as_deref() == Some("status"),
+        // A CronJob is whatever has its name and our mark.
+        Fault::Replace => kind == "Job",
+        _ => false,
+    };
+    match seen.fate {
+        Fate::Answered(status) if is_of_the_old && status < 300 => {
+            vec![format!(
+                "{} was meant for a {kind} that was gone, and changed the next one of its name",
+                seen.point
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// `carried` is all that agents did for VerticeRestores.
+fn once(state: &Value, carried: &[Carried]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (number, run) in carried.iter().enumerate() {
+        if carried[..number].iter().any(|other| other.owner == run.owner) {
+            lines.push(format!("the VerticeRestore with UID {} was carried out twice", run.owner));
+        }
+    }
+    for (name, restore) in objects(state).filter(|(name, _)| name.starts_with("VerticeRestore ")) {
+        let status = &restore["status"];
+        let its = |run: &&Carried| restore["metadata"]["uid"] == run.owner.as_str();
+        let told = |run: &&Carried| status["jobUid"] == run.job.as_str();
+        if carried.iter().filter(its).any(|run| !told(&run)) {
+            lines.push(format!("{name}: an agent worked for it in a Job that its status does not name"));
+        }
+        if status["phase"] == "Succeeded"
+            && !carried.iter().filter(its).filter(told).any(|run| run.code == Some(0))
+        {
+            lines.push(format!("{name} is called a success, and no agent that worked for it had any"));
+        }
+    }
+    lines
+}
+
 /// Loads every backup that a status calls a success into a database, and compares all that is in there.
-async fn restores(trial: &Trial<'_>, state: &Value, content: &str) -> Result<Vec<String>> {
+async fn restores(trial: &Trial<'_>, state: &Value) -> Result<Vec<String>> {
+    let content = trial.content();
     let stored = trial.ground.gateway.objects(&trial.namespace)?;
     let mut lines = Vec::new();
     let backups = objects(state).filter(|(name, _)| name.starts_with("VerticeBackup "));
@@ -232,10 +313,34 @@ async fn quiet(trial: &Trial<'_>, state: &Value) -> Result<Vec<String>> {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    if let Err(error) = trial.settle().await {
+    if let Err(error) = trial.still().await {
         return Ok(vec![Finding::stuck(error)?.lines.join(", ")]);
     }
     let requests = trial.hub.seen();
     let writes = requests.iter().skip(before).filter(|request| request.is_write());
     Ok(writes.map(|write| format!("{} was sent though nothing had changed", write.point)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_restore_is_called_a_success_only_when_an_agent_had_it_and_only_one_worked_for_it() {
+        let run =
+            |job: &str, code: i32| Carried { owner: "u".to_owned(), job: job.to_owned(), code: Some(code) };
+        let state = |phase: &str| {
+            json!({"objects": {"VerticeRestore back": {
+                "metadata": {"uid": "u"}, "status": {"phase": phase, "jobUid": "one"},
+            }}})
+        };
+        assert!(once(&state("Succeeded"), &[run("one", 0)]).is_empty());
+        assert!(once(&state("Failed"), &[]).is_empty());
+        assert_eq!(once(&state("Succeeded"), &[]).len(), 1);
+        assert_eq!(once(&state("Succeeded"), &[run("one", 1)]).len(), 1);
+        assert_eq!(once(&state("Failed"), &[run("two", 0)]).len(), 1);
+        assert_eq!(once(&state("Succeeded"), &[run("one", 0), run("one", 0)]).len(), 1);
+    }
 }

@@ -72,6 +72,21 @@ pub(crate) fn of_event(call: &Call, event: &WatchEvent) -> Option<String> {
     Some(format!("{verb} {} {}", call.kind(), without_minutes(event.name.as_deref()?)))
 }
 
+/// The name of a story's rest, without its occurrence: all that was to happen has happened, and the next step is not yet done. It is
+/// struck there as requests about a custom resource of this kind are.
+pub(crate) fn of_rest(resource: &str) -> String {
+    format!("rest {resource}")
+}
+
+/// The custom resource that a request is about, when it is about one: it, or what it is made into.
+pub(crate) fn about(call: &Call) -> Option<&'static str> {
+    match call.resource.as_str() {
+        "verticebackups" | "cronjobs" => Some("verticebackups"),
+        "verticerestores" | "jobs" => Some("verticerestores"),
+        _ => None,
+    }
+}
+
 /// A Job's name without the minute that it was scheduled for.
 pub(crate) fn without_minutes(name: &str) -> String {
     let digits = |text: &str| text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -75,7 +75,7 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
         Order::Answer(status) => {
             return plain(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
         }
-        Order::Pass | Order::LoseAnswer | Order::DieAfter => {}
+        Order::Pass | Order::LoseAnswer | Order::DieAfter | Order::First(_) | Order::Then(_) => {}
     }
     let answer = forward(&shared, parts, body).await;
     shared.hub.answered(AGENT, number, answer.status().as_u16());
@@ -83,7 +83,7 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
         Order::DieAfter => die(&shared.hub).await,
         // As a gateway between the two would answer that lost the connection behind it.
         Order::LoseAnswer => plain(StatusCode::BAD_GATEWAY),
-        Order::Pass | Order::Answer(_) | Order::DieNow => answer,
+        Order::Pass | Order::Answer(_) | Order::DieNow | Order::First(_) | Order::Then(_) => answer,
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::matrix::Played;
-use crate::normalise::RULES;
+use crate::normalise::{LOSSES, Loss, RULES};
 use crate::run::Outcome;
 
 /// Lines of a difference that are shown without being asked for.
@@ -64,6 +64,18 @@ pub fn rules() -> String {
     let mut table = table(&["where", "what is done", "why"]);
     for rule in RULES {
         table.add_row([rule.path.join("."), rule.how.told().to_owned(), rule.why.to_owned()]);
+    }
+    table.to_string()
+}
+
+/// What more may differ when a person deleted an object, and why.
+#[must_use]
+pub fn losses() -> String {
+    let mut table = table(&["deleted", "by", "where", "what is done", "why"]);
+    for Loss { kind, faults, cut, rule } in &LOSSES {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let kind = if *cut { format!("{kind} with a run under way") } else { (*kind).to_owned() };
+        table.add_row([kind.as_str(), &faults.join(", "), &rule.path.join("."), rule.how.told(), rule.why]);
     }
     table.to_string()
 }

@@ -1,6 +1,5 @@
 //! Tries a story at all its points and compares what it comes to with what it comes to in peace.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -10,11 +9,12 @@ use vertice_controller::client::{Call, Verb};
 use crate::error::Result;
 use crate::fault::{Fault, Strike};
 use crate::ground::Ground;
-use crate::hub::Seen;
+use crate::hub::{Fate, Seen};
 use crate::oracles::{self, Finding};
+use crate::point::{self, Point};
+use crate::reference::{Baseline, Expected, is_rest};
 use crate::scenario::Scenario;
 use crate::scenarios::GOLDEN;
-use crate::state;
 use crate::trial::Trial;
 
 /// What one trial came to.
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub seen: Vec<Seen>,
     /// What watches told of: each name with the number of its versions.
     pub told: Vec<(String, usize)>,
+    /// Of each rest of the story, the custom resources that were there.
+    pub rests: Vec<Vec<&'static str>>,
     /// The state, without what must differ.
     pub state: Value,
     /// Who the operator was, for the audit log.
@@ -46,15 +48,6 @@ impl Outcome {
     }
 }
 
-/// A story in peace.
-#[derive(Clone, Debug)]
-pub struct Baseline {
-    /// What it came to.
-    pub outcome: Outcome,
-    /// Everything that it can be struck with.
-    pub strikes: Vec<Strike>,
-}
-
 /// Makes the backup that stories restore. Once a ground, before any story of a VerticeRestore.
 pub async fn golden(ground: &Ground) -> Result<()> {
     let trial = Trial::begin(ground, None, None).await?;
@@ -64,48 +57,47 @@ pub async fn golden(ground: &Ground) -> Result<()> {
 }
 
 /// Plays a story in peace.
-pub async fn baseline(
-    ground: &Ground,
-    scenario: &dyn Scenario,
-    mutant: Option<&str>,
-    expected: Option<&Value>,
-) -> Result<Baseline> {
-    let outcome = attempt(ground, scenario, None, expected, mutant).await?;
-    let strikes = strikes(&outcome);
-    Ok(Baseline { outcome, strikes })
+pub async fn baseline(ground: &Ground, scenario: &dyn Scenario) -> Result<Baseline> {
+    Ok(Baseline::new(attempt(ground, scenario, None, None, None).await?))
 }
 
-/// Plays a story once, struck or not, and asks the oracles.
+/// Plays a story once, struck or not, and asks the oracles. It must come to what is expected of it, if anything is.
 pub async fn attempt(
     ground: &Ground,
     scenario: &dyn Scenario,
     strike: Option<&Strike>,
-    expected: Option<&Value>,
+    expected: Option<&Expected>,
     mutant: Option<&str>,
 ) -> Result<Outcome> {
     let began = Instant::now();
     let trial = Trial::begin(ground, strike.cloned(), mutant.map(str::to_owned)).await?;
-    let content = state::content(&trial).await?;
-    let played = play(&trial, scenario, expected, &content).await;
+    let played = play(&trial, scenario, expected).await;
     trial.end().await;
     let (findings, state) = played?;
     Ok(Outcome {
         strike: strike.cloned(),
-        struck: trial.hub.struck(),
+        // In another step of the story it is another point.
+        struck: trial.hub.struck() && is_where_expected(&trial, expected),
         findings,
         seen: trial.hub.seen(),
         told: trial.hub.told_of(),
+        rests: trial.hub.rested(),
         state,
         user: trial.user.clone(),
         took: began.elapsed(),
     })
 }
 
+/// Whether the trial was struck where it was to be.
+pub(crate) fn is_where_expected(trial: &Trial<'_>, expected: Option<&Expected>) -> bool {
+    let rests = trial.hub.hit().map(|seen| seen.rests);
+    expected.is_none_or(|expected| rests.is_none_or(|rests| expected.is_of_the_step(rests)))
+}
+
 async fn play(
     trial: &Trial<'_>,
     scenario: &dyn Scenario,
-    expected: Option<&Value>,
-    content: &str,
+    expected: Option<&Expected>,
 ) -> Result<(Vec<Finding>, Value)> {
     let mut findings = Vec::new();
     if let Err(error) = scenario.play(trial).await {
@@ -120,7 +112,7 @@ async fn play(
         }
     };
     findings.extend(differs);
-    findings.extend(oracles::ask(trial, &state, content).await?);
+    findings.extend(oracles::ask(trial, &state).await?);
     Ok((findings, state.normal))
 }
 
@@ -131,14 +123,15 @@ pub async fn run(
     baseline: &Baseline,
     strikes: Vec<Strike>,
     parallel: usize,
-    mutant: Option<&str>,
     mut tell: impl FnMut(Outcome) -> bool,
 ) -> Result<()> {
-    let expected = Arc::new(baseline.outcome.state.clone());
     let mut trials = futures::stream::iter(strikes)
-        .map(|strike| {
-            let expected = Arc::clone(&expected);
-            async move { attempt(ground, scenario, Some(&strike), Some(&expected), mutant).await }
+        .map(|strike| async move {
+            if is_rest(&strike) {
+                return baseline.at_rest(ground, scenario, &strike.point).await;
+            }
+            let expected = baseline.expected(ground, scenario, Some(&strike)).await?;
+            attempt(ground, scenario, Some(&strike), Some(&expected), None).await
         })
         .buffer_unordered(parallel);
     while let Some(outcome) = trials.next().await {
@@ -162,11 +155,18 @@ pub(crate) fn strikes(outcome: &Outcome) -> Vec<Strike> {
             Some(call) if is_read(call) && seen.point.occurrence <= READS => &Fault::READS,
             Some(_) => &[],
         };
-        strikes.extend(faults.iter().map(|fault| Strike { point: seen.point.clone(), fault: *fault }));
+        let faults = faults.iter().chain(by_people(seen));
+        strikes.extend(faults.map(|fault| Strike { point: seen.point.clone(), fault: *fault }));
+    }
+    for (rest, there) in (1..).zip(&outcome.rests) {
+        strikes.extend(there.iter().map(|resource| Strike {
+            point: Point { name: point::of_rest(resource), occurrence: rest },
+            fault: Fault::RemakeAfter,
+        }));
     }
     for (name, versions) in &outcome.told {
         for occurrence in 1..=u32::try_from(*versions).unwrap_or(u32::MAX) {
-            let point = crate::point::Point { name: name.clone(), occurrence };
+            let point = Point { name: name.clone(), occurrence };
             // An event that is the last of its object is never lost for good: a watch ends, and is taken up again.
             let last = occurrence as usize == *versions || name.starts_with("see the end");
             let faults = Fault::EVENTS.into_iter().filter(|fault| *fault != Fault::Skip || !last);
@@ -174,6 +174,17 @@ pub(crate) fn strikes(outcome: &Outcome) -> Vec<Strike> {
         }
     }
     strikes
+}
+
+/// What people may do just before a request or just after it.
+fn by_people(seen: &Seen) -> impl Iterator<Item = &'static Fault> {
+    let call = seen.call.as_ref().filter(|call| call.is_write() && point::about(call).is_some());
+    let owned = call.is_some_and(|call| ["cronjobs", "jobs"].contains(&call.resource.as_str()));
+    // What a request makes is not there before.
+    let there = seen.fate == Fate::Answered(200);
+    let remakes = Fault::REMAKES.iter().filter(move |_| call.is_some());
+    remakes
+        .chain(Fault::DELETIONS.iter().filter(move |fault| owned && (there || **fault == Fault::DeleteAfter)))
 }
 
 fn is_read(call: &Call) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 
 use crate::error::Result;
+use crate::fault::Strike;
 use crate::trial::Trial;
 
 /// The kinds whose controllers are tried.
@@ -33,6 +34,12 @@ pub trait Scenario: fmt::Debug + Send + Sync {
 
     /// Whose controller it tries.
     fn kind(&self) -> Kind;
+
+    /// Whether it is there for this strike, too; what it has in common with other stories is struck there.
+    fn is_for(&self, strike: &Strike) -> bool {
+        let _ = strike;
+        true
+    }
 
     /// Plays it. What it waits for and does not get is a finding.
     fn play<'a>(&'a self, trial: &'a Trial<'_>) -> BoxFuture<'a, Result<()>>;

@@ -15,7 +15,6 @@ use vertice_backup::names;
 use crate::error::{ApiSnafu, Result};
 use crate::jobs::Object;
 use crate::normalise::{Names, normalise};
-use crate::postgres::DATABASE;
 use crate::trial::Trial;
 
 /// What a trial came to.
@@ -83,11 +82,6 @@ pub(crate) async fn notes(trial: &Trial<'_>) -> Result<Vec<Event>> {
     };
     events.retain(|event| event.reporting_controller.as_ref().is_some_and(ours));
     Ok(events)
-}
-
-/// What the database holds now, for the oracles to compare with.
-pub(crate) async fn content(trial: &Trial<'_>) -> Result<String> {
-    trial.postgres()?.hash(DATABASE).await
 }
 
 /// Where two states differ, a line each: `path: expected → found`.

@@ -17,13 +17,14 @@ use tokio::task::JoinSet;
 use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
 use vertice_controller::ManualClock;
 
-use crate::error::{ApiSnafu, Error, Result, ShapeSnafu, StuckSnafu};
+use crate::error::{ApiSnafu, Result, ShapeSnafu, StuckSnafu};
 use crate::fault::Strike;
 use crate::ground::{Ground, OPERATORS, Slot};
 use crate::hub::{Hub, Victim, advance_to};
 use crate::jobs::{self, Agent, Cluster, Kubelet, Object};
 use crate::operator::Operator;
-use crate::postgres::Postgres;
+use crate::people::Upset;
+use crate::postgres::{DATABASE, Postgres};
 use crate::proxy::Proxy;
 use crate::world::World;
 
@@ -51,6 +52,8 @@ pub struct Trial<'a> {
     pub(crate) kubelet: Arc<Kubelet>,
     slot: Slot<'a>,
     parts: Arc<Parts>,
+    /// The hash of what the database held before it was damaged: what backups must hold.
+    content: Mutex<String>,
     _proxy: Proxy,
     _tasks: JoinSet<()>,
 }
@@ -61,7 +64,6 @@ struct Parts {
     /// The seeded fault of the operator, if it has one.
     mutant: Option<String>,
     operator: tokio::sync::Mutex<Option<Operator>>,
-    broken: Mutex<Option<Error>>,
     reconciles_before: Mutex<u64>,
     panics: Mutex<u64>,
 }
@@ -106,13 +108,13 @@ impl<'a> Trial<'a> {
             config,
             mutant: mutant.clone(),
             operator: tokio::sync::Mutex::default(),
-            broken: Mutex::default(),
             reconciles_before: Mutex::default(),
             panics: Mutex::default(),
         });
         let tasks = tasks(&cluster, &kubelet, &parts);
-        let started = Operator::start(parts.config.clone(), &namespace, &hub, &world, mutant)?;
+        let started = Operator::start(parts.config.clone(), &cluster, mutant)?;
         *parts.operator.lock().await = Some(started);
+        let content = slot.postgres()?.hash(DATABASE).await?;
         Ok(Self {
             namespace,
             user,
@@ -123,6 +125,7 @@ impl<'a> Trial<'a> {
             kubelet,
             slot,
             parts,
+            content: Mutex::new(content),
             _proxy: proxy,
             _tasks: tasks,
         })
@@ -131,6 +134,18 @@ impl<'a> Trial<'a> {
     /// The trial's database server.
     pub(crate) fn postgres(&self) -> Result<&Postgres> {
         self.slot.postgres()
+    }
+
+    /// Changes the database before it is backed up.
+    pub(crate) async fn change_content(&self, sql: &str) -> Result<()> {
+        self.postgres()?.sql(DATABASE, sql).await?;
+        *lock(&self.content) = self.postgres()?.hash(DATABASE).await?;
+        Ok(())
+    }
+
+    /// The hash of what backups must hold.
+    pub(crate) fn content(&self) -> String {
+        lock(&self.content).clone()
     }
 
     /// Ends the operator.
@@ -229,8 +244,11 @@ impl<'a> Trial<'a> {
             let what = format!("{} {name} {what}", K::kind(&()));
             ensure!(began.elapsed() < SOON, StuckSnafu { what, waited: SOON, last });
             let _ = tokio::time::timeout(QUIET, changes.changed()).await;
-            if self.hub.is_quiet(IDLE) {
-                self.pass_near();
+            let waits = !self.hub.is_quiet(IDLE) || self.pass_near();
+            // What it waits for may be lost with an object: what the trial comes to is for the oracles.
+            let is_lost = |upset: Upset| upset.fault.remakes() || !upset.cut.is_empty();
+            if !waits && self.hub.upset().is_some_and(is_lost) {
+                return Ok(self.world.get(store, name));
             }
         }
     }
@@ -244,8 +262,18 @@ impl<'a> Trial<'a> {
         true
     }
 
-    /// Waits until nothing happens any more, also not within minutes.
+    /// A story's rest: waits until nothing happens any more. Here a person may make its custom resource again.
     pub(crate) async fn settle(&self) -> Result<()> {
+        self.still().await?;
+        if let Some((fault, resource)) = self.hub.rests(self.world.custom_resources()) {
+            self.cluster.upset(fault, resource, None).await?;
+            self.still().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing happens any more, also not within minutes.
+    pub(crate) async fn still(&self) -> Result<()> {
         let began = Instant::now();
         loop {
             self.check_parts()?;
@@ -282,7 +310,7 @@ impl<'a> Trial<'a> {
     }
 
     fn check_parts(&self) -> Result<()> {
-        lock(&self.parts.broken).take().map_or(Ok(()), Err)
+        self.hub.broken().map_or(Ok(()), Err)
     }
 }
 
@@ -294,16 +322,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn tasks(cluster: &Cluster, kubelet: &Arc<Kubelet>, parts: &Arc<Parts>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&cluster.hub).tick());
-    let (owned, shared) = (cluster.clone(), Arc::clone(parts));
+    let (owned, hub) = (cluster.clone(), Arc::clone(&cluster.hub));
     tasks.spawn(async move {
         if let Err(error) = jobs::run(owned).await {
-            *lock(&shared.broken) = Some(error);
+            hub.breaks(error);
         }
     });
-    let (owned, shared) = (Arc::clone(kubelet), Arc::clone(parts));
+    let (owned, hub) = (Arc::clone(kubelet), Arc::clone(&cluster.hub));
     tasks.spawn(async move {
         if let Err(error) = owned.run().await {
-            *lock(&shared.broken) = Some(error);
+            hub.breaks(error);
         }
     });
     let (cluster, kubelet, parts) = (cluster.clone(), Arc::clone(kubelet), Arc::clone(parts));
@@ -313,7 +341,7 @@ fn tasks(cluster: &Cluster, kubelet: &Arc<Kubelet>, parts: &Arc<Parts>) -> JoinS
                 Victim::Agent => kubelet.kill(),
                 Victim::Operator => {
                     if let Err(error) = restart(&cluster, &parts).await {
-                        *lock(&parts.broken) = Some(error);
+                        cluster.hub.breaks(error);
                     }
                 }
             }
@@ -332,7 +360,7 @@ async fn restart(cluster: &Cluster, parts: &Parts) -> Result<()> {
         killed.kill().await;
     }
     let (config, mutant) = (parts.config.clone(), parts.mutant.clone());
-    *operator = Some(Operator::start(config, &cluster.namespace, &cluster.hub, &cluster.world, mutant)?);
+    *operator = Some(Operator::start(config, cluster, mutant)?);
     Ok(())
 }
 

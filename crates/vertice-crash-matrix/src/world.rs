@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
+use vertice_controller::Clock as _;
 
 use crate::hub::Hub;
 
@@ -35,8 +37,8 @@ pub(crate) struct World {
 #[derive(Debug)]
 struct Changes {
     count: watch::Sender<u64>,
-    /// Every object that ever was, by its UID: kind and name.
-    uids: Mutex<HashMap<String, String>>,
+    /// Every object that ever was, by its UID: kind and name, and when it was seen first by the injected clock.
+    uids: Mutex<HashMap<String, (String, Timestamp)>>,
     hub: Arc<Hub>,
 }
 
@@ -70,7 +72,23 @@ impl World {
 
     /// Every object that ever was, by its UID: kind and name.
     pub(crate) fn uids(&self) -> HashMap<String, String> {
-        self.changes.uids.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let uids = self.changes.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        uids.iter().map(|(uid, (name, _))| (uid.clone(), name.clone())).collect()
+    }
+
+    /// When an object was made by the injected clock.
+    pub(crate) fn born(&self, uid: &str) -> Option<Timestamp> {
+        let uids = self.changes.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        uids.get(uid).map(|(_, born)| *born)
+    }
+
+    /// The custom resources that are there, as requests name them.
+    pub(crate) fn custom_resources(&self) -> Vec<&'static str> {
+        let there = [
+            ("verticebackups", self.backups.state().is_empty()),
+            ("verticerestores", self.restores.state().is_empty()),
+        ];
+        there.into_iter().filter(|(_, none)| !none).map(|(resource, _)| resource).collect()
     }
 
     /// Whether there is a later version of an object than this one, or none at all any more. Of kinds that are not followed nothing is
@@ -120,7 +138,8 @@ where
             if let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = &event {
                 let name = format!("{} {}", K::kind(&()), object.name_any());
                 let mut uids = changes.uids.lock().unwrap_or_else(PoisonError::into_inner);
-                uids.insert(object.uid().unwrap_or_default(), name);
+                let now = changes.hub.clock.now();
+                uids.entry(object.uid().unwrap_or_default()).or_insert((name, now));
             }
             changes.hub.stir();
             changes.count.send_modify(|count| *count += 1);

@@ -97,6 +97,9 @@ async fn act(context: &Context, namespace: &str, action: Action) -> Result<(), R
         Action::Resume { job, uid } => {
             // The UID is a precondition: a Job of the same name that was made since is left alone.
             let mut patch = json!({"metadata": {"uid": uid}, "spec": {"suspend": false}});
+            if mutant::on(Mutant::StartedByName) {
+                patch["metadata"] = json!({});
+            }
             if mutant::on(Mutant::JobWithoutOwner) {
                 patch["metadata"]["ownerReferences"] = json!([]);
             }

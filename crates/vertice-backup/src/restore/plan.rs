@@ -53,6 +53,10 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Option<Plan>, 
     if has_ended(&observed.restore) {
         return Ok(None);
     }
+    let job = names::restore_job(&observed.restore.name_any());
+    if mutant::on(Mutant::EndedByName) && mutant::remembers(&job) {
+        return Ok(None);
+    }
     let known = |attempt: &Attempt| mutant::remembers(&attempt.job.uid().unwrap_or_default());
     if mutant::on(Mutant::OwnJobsInMemory) && observed.attempt.as_ref().is_some_and(|made| !known(made)) {
         return Ok(None);
@@ -73,7 +77,8 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Option<Plan>, 
 /// Whether this very VerticeRestore made the Job.
 fn is_ours(observed: &Observed, job: &Job) -> bool {
     let uid = observed.restore.uid();
-    job.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+    let same = mutant::on(Mutant::JobOfSameName);
+    job.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref() || same)
 }
 
 /// No Job yet: make one, or say why not.
@@ -156,6 +161,7 @@ fn follow(before: &VerticeRestoreStatus, attempt: &Attempt, now: Timestamp) -> P
         return Plan { draft, action, events, requeue_at };
     }
     events.push(end(&mut draft, &run));
+    mutant::remember(&run.job);
     Plan { draft, action: Action::None, events, requeue_at: None }
 }
 

@@ -1,5 +1,8 @@
 //! The CronJob controller, as `syncCronJob` of
 //! <https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/controller/cronjob/cronjob_controllerv2.go>.
+//!
+//! But for one thing: the API server dates a CronJob by the machine's clock, hours before it was made by the injected one. What it
+//! would have fired in between is written down as acted upon, or a CronJob that is made again would be behind.
 
 use std::sync::Arc;
 
@@ -29,11 +32,27 @@ pub(super) async fn sync(cluster: &Cluster, cronjob: &Arc<CronJob>) -> Result<bo
     if after != before {
         return write(cluster, cronjob, &after).await;
     }
+    if let Some(at) = fired_before(cluster, cronjob) {
+        return write(cluster, cronjob, &CronJobStatus { last_schedule_time: Some(Time(at)), ..before })
+            .await;
+    }
     if let Some(old) = beyond_limits(cronjob, jobs) {
         cluster.delete(&cluster.world.jobs, &*old).await?;
         return Ok(true);
     }
     fire(cluster, cronjob, &before).await
+}
+
+/// The last firing that a CronJob seems to have had before it was made, unless that is written down.
+pub(super) fn fired_before(cluster: &Cluster, cronjob: &CronJob) -> Option<Timestamp> {
+    let status = cronjob.status.clone().unwrap_or_default();
+    if status.last_schedule_time.is_some() || cronjob.spec.suspend == Some(true) {
+        return None;
+    }
+    let born = cluster.world.born(&cronjob.uid()?)?;
+    let mut spec = cronjob.spec.clone();
+    spec.starting_deadline_seconds = None;
+    due(&CronJob { spec, metadata: cronjob.metadata.clone(), status: None }, &status, born)
 }
 
 /// Jobs that ended are active no more.

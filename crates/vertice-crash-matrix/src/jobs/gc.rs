@@ -1,4 +1,7 @@
-//! Garbage collection: what names an owner that is gone goes, too.
+//! Garbage collection: what names an owner that is gone goes, too. It comes late, when the operator has done what it can about that:
+//! so an owner that is made again finds what belonged to the one before.
+
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -9,6 +12,9 @@ use vertice_api::vertice_io::{VerticeBackup, VerticeRestore};
 
 use super::{Cluster, Object};
 use crate::error::{ApiSnafu, Result};
+
+/// Nothing happens for so long before anything is deleted.
+const LATE: Duration = Duration::from_millis(200);
 
 /// Deletes one object whose owner is gone, if there is one.
 pub(super) async fn collect(cluster: &Cluster) -> Result<bool> {
@@ -24,16 +30,26 @@ async fn collect_kind<K: Object>(cluster: &Cluster, store: &Store<K>) -> Result<
         if owners.is_empty() || object.meta().deletion_timestamp.is_some() {
             continue;
         }
-        let mut orphaned = true;
-        for owner in owners {
-            orphaned &= !exists(cluster, owner).await?;
+        if !is_orphan(cluster, owners).await? {
+            continue;
         }
-        if orphaned {
-            cluster.delete(store, &*object).await?;
-            return Ok(true);
+        cluster.rest(LATE).await;
+        let now = cluster.world.get(store, &object.name_any()).filter(|now| now.uid() == object.uid());
+        let Some(now) = now else { return Ok(true) };
+        if is_orphan(cluster, now.owner_references()).await? {
+            cluster.delete(store, &*now).await?;
         }
+        return Ok(true);
     }
     Ok(false)
+}
+
+async fn is_orphan(cluster: &Cluster, owners: &[OwnerReference]) -> Result<bool> {
+    let mut orphan = true;
+    for owner in owners {
+        orphan &= !exists(cluster, owner).await?;
+    }
+    Ok(orphan)
 }
 
 /// Whether an owner is there: by the cache, and when it is not in there, by the API server, as the garbage collector does.

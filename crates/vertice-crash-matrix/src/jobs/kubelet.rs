@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use snafu::ResultExt as _;
 use tempfile::TempDir;
+use vertice_backup::names;
 use vertice_catalog::task::{STORAGE_SECRET_DIR, TARGET_SECRET_DIR, TASK_ENV, WORK_DIR};
 
 use super::Cluster;
@@ -41,6 +42,18 @@ pub(crate) struct Kubelet {
     agent: Agent,
     running: Mutex<Option<Pid>>,
     logs: Mutex<Vec<String>>,
+    restores: Mutex<Vec<Carried>>,
+}
+
+/// What an agent did for a VerticeRestore.
+#[derive(Clone, Debug)]
+pub(crate) struct Carried {
+    /// UID of the VerticeRestore.
+    pub(crate) owner: String,
+    /// UID of the Job.
+    pub(crate) job: String,
+    /// How it ended; none when its pod was deleted before.
+    pub(crate) code: Option<i32>,
 }
 
 /// How a container ended.
@@ -51,7 +64,7 @@ struct Ended {
 
 impl Kubelet {
     pub(crate) fn new(cluster: Cluster, agent: Agent) -> Self {
-        Self { cluster, agent, running: Mutex::default(), logs: Mutex::default() }
+        Self { cluster, agent, running: Mutex::default(), logs: Mutex::default(), restores: Mutex::default() }
     }
 
     /// Runs pods until dropped. Returns only when it cannot go on.
@@ -86,6 +99,23 @@ impl Kubelet {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What agents did for VerticeRestores, in its order.
+    pub(crate) fn restores(&self) -> Vec<Carried> {
+        self.restores.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the agent of a pod does, if that is a VerticeRestore's.
+    fn note(&self, pod: &Pod, code: Option<i32>) {
+        let label = |label: &str| pod.labels().get(label).cloned().unwrap_or_default();
+        if label(names::COMPONENT_LABEL) != "restore" {
+            return;
+        }
+        let carried =
+            Carried { owner: label(names::OWNER_UID_LABEL), job: label(names::JOB_UID_LABEL), code };
+        let mut restores = self.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        restores.push(carried);
+    }
+
     async fn pod(&self, pod: &Pod) -> Result<()> {
         let agent = pod.spec.as_ref().and_then(|spec| spec.containers.first());
         let Some(container) = agent else { return Ok(()) };
@@ -96,9 +126,12 @@ impl Kubelet {
             ended = self.container(pod, container) => ended?,
             () = gone => {
                 self.kill();
+                self.set_running(None);
+                self.note(pod, None);
                 return Ok(());
             }
         };
+        self.note(pod, Some(ended.code));
         advance_to(&self.cluster.hub.clock, self.started(pod).saturating_add(RUN).unwrap_or(started));
         self.cluster.world.nudge();
         let finished = self.cluster.now();

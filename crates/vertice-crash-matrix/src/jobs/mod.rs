@@ -22,7 +22,7 @@ use snafu::ResultExt as _;
 use vertice_controller::Clock as _;
 
 pub(crate) use self::cronjob::from_template;
-pub(crate) use self::kubelet::{Agent, Kubelet, secrets};
+pub(crate) use self::kubelet::{Agent, Carried, Kubelet, secrets};
 use crate::error::{ApiSnafu, Result, ShapeSnafu};
 use crate::hub::Hub;
 use crate::world::World;
@@ -121,8 +121,13 @@ impl Cluster {
 
     /// Lets the operator finish what it is at.
     pub(crate) async fn pace(&self) {
+        self.rest(PACE).await;
+    }
+
+    /// Waits until nothing has happened for so long, though not for ever.
+    async fn rest(&self, window: Duration) {
         let began = Instant::now();
-        while !self.hub.is_still(PACE) && began.elapsed() < PATIENCE {
+        while !self.hub.is_still(window) && began.elapsed() < PATIENCE {
             tokio::time::sleep(PACE / 5).await;
         }
     }
@@ -182,6 +187,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until a CronJob that was just made is as old as the injected clock says, see [`cronjob`].
+    pub(crate) async fn settled_in(&self, name: &str) {
+        let there = || self.world.get(&self.world.cronjobs, name);
+        self.until(|| there().is_some_and(|made| cronjob::fired_before(self, &made).is_none())).await;
+    }
+
     async fn caught_up<K: Object>(&self, store: &Store<K>, made: &K) {
         let (name, wanted) = (made.name_any(), version(made));
         let has = |found: Arc<K>| version(&*found) >= wanted || found.uid() != made.uid();
@@ -198,7 +209,7 @@ impl Cluster {
     }
 
     /// Waits until our own caches are as `look` wants them, or for a while: then the controllers look again anyway.
-    async fn until(&self, look: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, look: impl Fn() -> bool) {
         let mut changes = self.world.changes();
         let wait = async {
             while !look() {

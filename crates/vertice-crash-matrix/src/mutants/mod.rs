@@ -19,7 +19,8 @@ use crate::error::Result;
 use crate::fault::Strike;
 use crate::ground::Ground;
 use crate::oracles::{Finding, Oracle};
-use crate::run::{Baseline, Outcome, attempt, baseline};
+use crate::reference::Baseline;
+use crate::run::{Outcome, attempt, baseline};
 use crate::scenario::Scenario as _;
 use crate::scenarios::Story;
 
@@ -167,7 +168,8 @@ impl Search<'_> {
         mutant: Option<Mutant>,
     ) -> Result<Outcome> {
         let name = mutant.map(Mutant::name);
-        attempt(self.ground, story, strike, Some(&baseline.outcome.state), name.as_deref()).await
+        let expected = baseline.expected(self.ground, story, strike).await?;
+        attempt(self.ground, story, strike, Some(&expected), name.as_deref()).await
     }
 
     /// What of a trial's findings shows the fault.
@@ -193,7 +195,7 @@ impl Search<'_> {
     /// The story in peace, without any seeded fault.
     async fn baseline(&self, story: &'static Story) -> Result<Baseline> {
         let cell = Arc::clone(self.baselines.lock().await.entry(story.name()).or_default());
-        cell.get_or_try_init(|| baseline(self.ground, story, None, None)).await.cloned()
+        cell.get_or_try_init(|| baseline(self.ground, story)).await.cloned()
     }
 
     /// What the oracles have against the same trial without any seeded fault.

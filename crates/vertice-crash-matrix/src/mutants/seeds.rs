@@ -8,7 +8,7 @@ use vertice_controller::mutant::Mutant as Operator;
 
 use crate::scenarios::Story;
 
-use super::stories::{AGAIN, BROKEN, CHANGES, DAMAGED, REMOVED, RESTORED, RUNS};
+use super::stories::{AGAIN, BROKEN, CHANGES, DAMAGED, INSISTED, REMOVED, RESTORED, RUNS};
 
 /// A seeded fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,9 @@ fn of_operator(mutant: Operator) -> (&'static Story, &'static [&'static str]) {
         Operator::StartErrorSwallowed => (&RESTORED, &["answer-500/patch jobs"]),
         Operator::OwnJobsInMemory => (&RESTORED, &["kill-after/create jobs", "lose-answer/create jobs"]),
         Operator::StartedByMakerOnly => (&RESTORED, &["kill-before/patch jobs"]),
+        Operator::StartedByName => (&INSISTED, &["replace/patch jobs"]),
+        Operator::EndedByName => (&RESTORED, &["remake-after/rest verticerestores"]),
+        Operator::JobOfSameName => (&RESTORED, &["remake-after/patch verticerestores/status"]),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::gateway::BUCKET;
 use crate::jobs::Object;
 use crate::postgres::DATABASE;
 use crate::scenario::Kind;
-use crate::scenarios::{Story, merge};
+use crate::scenarios::{Story, merge, was_killed};
 use crate::trial::Trial;
 
 const NAME: &str = "shop";
@@ -49,6 +49,8 @@ pub(super) static BROKEN: Story = backup("broken", |trial| Box::pin(broken(trial
 pub(super) static AGAIN: Story = backup("again", |trial| Box::pin(again(trial)));
 /// A database that is gone is put back.
 pub(super) static RESTORED: Story = restore("restored", |trial| Box::pin(restored(trial)));
+/// The same, and what failed because its Job was gone a person makes again.
+pub(super) static INSISTED: Story = restore("insisted", |trial| Box::pin(insisted(trial)));
 /// A backup that was damaged in the store is not put over the database.
 pub(super) static DAMAGED: Story = restore("damaged", |trial| Box::pin(damaged(trial)));
 
@@ -109,12 +111,29 @@ async fn again(trial: &Trial<'_>) -> Result<()> {
 }
 
 async fn restored(trial: &Trial<'_>) -> Result<()> {
-    make(trial, json!({"suspend": true, "storage": {"prefix": GOLDEN}})).await?;
-    trial.postgres()?.sql("postgres", &format!("DROP DATABASE {DATABASE} WITH (FORCE)")).await?;
-    trial.at(10);
+    lose(trial).await?;
     put_back(trial, json!({"source": {"backupName": NAME}})).await?;
     trial.at(30);
     trial.settle().await
+}
+
+async fn insisted(trial: &Trial<'_>) -> Result<()> {
+    lose(trial).await?;
+    put_back(trial, json!({"source": {"backupName": NAME}})).await?;
+    if trial.world.get(&trial.world.restores, "back").is_some_and(|found| was_killed(&found)) {
+        delete::<VerticeRestore>(trial, "back").await?;
+        put_back(trial, json!({"source": {"backupName": NAME}})).await?;
+    }
+    trial.at(30);
+    trial.settle().await
+}
+
+/// Loses the database, of which there is a backup.
+async fn lose(trial: &Trial<'_>) -> Result<()> {
+    make(trial, json!({"suspend": true, "storage": {"prefix": GOLDEN}})).await?;
+    trial.postgres()?.sql("postgres", &format!("DROP DATABASE {DATABASE} WITH (FORCE)")).await?;
+    trial.at(10);
+    Ok(())
 }
 
 async fn damaged(trial: &Trial<'_>) -> Result<()> {

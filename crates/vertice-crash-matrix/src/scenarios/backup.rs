@@ -90,6 +90,16 @@ pub(super) async fn manual(trial: &Trial<'_>) -> Result<()> {
     trial.settle().await
 }
 
+/// More than one part of an upload holds.
+const PICTURES: &str = "CREATE TABLE pictures AS SELECT n AS id, decode(repeat(md5(n::text), 4096), 'hex') AS content \
+                        FROM generate_series(1, 80) n";
+
+/// A run by hand whose dump goes to the bucket in parts.
+pub(super) async fn large(trial: &Trial<'_>) -> Result<()> {
+    trial.change_content(PICTURES).await?;
+    manual(trial).await
+}
+
 /// The schedule is changed, suspended over a firing, resumed and changed again, and fires.
 pub(super) async fn changed(trial: &Trial<'_>) -> Result<()> {
     make(trial, json!({})).await?;

@@ -6,7 +6,10 @@ mod restore;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+#[cfg(feature = "mutants")]
+pub(crate) use self::restore::was_killed;
 use crate::error::Result;
+use crate::fault::Strike;
 use crate::scenario::{Kind, Scenario};
 use crate::trial::Trial;
 
@@ -33,6 +36,10 @@ impl Scenario for Story {
         self.kind
     }
 
+    fn is_for(&self, strike: &Strike) -> bool {
+        self.name != LARGE || strike.point.name.starts_with("s3 ")
+    }
+
     fn play<'a>(&'a self, trial: &'a Trial<'_>) -> BoxFuture<'a, Result<()>> {
         (self.play)(trial)
     }
@@ -53,12 +60,16 @@ pub(crate) fn merge(into: &mut Value, changes: Value) {
 const BACKUP: Kind = Kind::VerticeBackup;
 const RESTORE: Kind = Kind::VerticeRestore;
 
-static ALL: [Story; 8] = [
+/// Differs from `backup-manual` in what the agent sends to the bucket.
+const LARGE: &str = "backup-large";
+
+static ALL: [Story; 9] = [
     Story { name: "backup-scheduled", kind: BACKUP, play: |trial| Box::pin(backup::scheduled(trial)) },
     Story { name: "backup-manual", kind: BACKUP, play: |trial| Box::pin(backup::manual(trial)) },
     Story { name: "backup-changed", kind: BACKUP, play: |trial| Box::pin(backup::changed(trial)) },
     Story { name: "backup-failing", kind: BACKUP, play: |trial| Box::pin(backup::failing(trial)) },
     Story { name: "backup-deleted", kind: BACKUP, play: |trial| Box::pin(backup::deleted(trial)) },
+    Story { name: LARGE, kind: BACKUP, play: |trial| Box::pin(backup::large(trial)) },
     Story { name: "restore-lost", kind: RESTORE, play: |trial| Box::pin(restore::lost(trial)) },
     Story { name: "restore-over", kind: RESTORE, play: |trial| Box::pin(restore::over(trial)) },
     Story { name: "restore-refused", kind: RESTORE, play: |trial| Box::pin(restore::refused(trial)) },

@@ -21,7 +21,7 @@ fn has_ended(restore: &VerticeRestore) -> bool {
 }
 
 /// Whether it failed because its agent was killed. Such a restore is never tried again by itself.
-fn was_killed(restore: &VerticeRestore) -> bool {
+pub(crate) fn was_killed(restore: &VerticeRestore) -> bool {
     let conditions = restore.status.iter().flat_map(|status| &status.conditions);
     let no_report = FailureReason::NoReport.as_str();
     phase(restore) == Some(RestorePhase::Failed)
